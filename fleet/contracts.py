@@ -1,0 +1,262 @@
+"""What api, worker and client agree on: the words of the design as types. Everything else uses these.
+
+            ┌──── lease lapsed, drained, or retryable failure (attempt < max_attempts) ────┐
+            ▼                                                                              │
+submit ─▶ queued ──claim──▶ running ──finish──▶ succeeded                                  │
+            │                 │ ├──── fatal error, or attempts spent ──▶ failed            │
+            │                 │ ├──── deadline ────────────────────────▶ expired           │
+            │                 │ └──────────────────────────────────────────────────────────┘
+            │                 └──── cancel asked, worker confirms ──▶ cancelled ◀── cancel while queued
+            └──── deadline ─▶ expired
+"""
+
+from datetime import datetime
+from enum import IntEnum, StrEnum
+from typing import Annotated, Any
+from uuid import UUID
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+
+class Frozen(BaseModel):
+    """A value: immutable, and unknown fields are errors."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class JobState(StrEnum):
+    QUEUED = "queued"
+    RUNNING = "running"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    EXPIRED = "expired"
+
+    @property
+    def ended(self) -> bool:
+        return self not in (JobState.QUEUED, JobState.RUNNING)
+
+
+class ShownState(StrEnum):
+    """What users see: a running job that was asked to stop is `cancelling` until it has stopped."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    CANCELLING = "cancelling"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    EXPIRED = "expired"
+
+    @property
+    def ended(self) -> bool:
+        return self not in (ShownState.QUEUED, ShownState.RUNNING, ShownState.CANCELLING)
+
+
+class Priority(IntEnum):
+    """0 starts first, as Celery on Redis counts. Triton's request priority counts from 1."""
+
+    URGENT = 0
+    HIGH = 1
+    NORMAL = 2
+    LOW = 3
+
+
+class PriorityName(StrEnum):
+    """The same in words, as the API and the queue names say it."""
+
+    URGENT = "urgent"
+    HIGH = "high"
+    NORMAL = "normal"
+    LOW = "low"
+
+    @property
+    def rank(self) -> Priority:
+        return Priority[self.name]
+
+
+class Lane(StrEnum):
+    INTERACTIVE = "interactive"
+    BULK = "bulk"
+
+
+class Pool(StrEnum):
+    GPU = "gpu"
+    CPU = "cpu"
+
+
+class DevicePolicy(StrEnum):
+    """Where a model may run, as its card says."""
+
+    GPU_ONLY = "gpu-only"
+    PREFER_GPU = "prefer-gpu"
+    ANY = "any"
+    CPU_ONLY = "cpu-only"
+
+
+class MediaKind(StrEnum):
+    """What a task reads."""
+
+    VOLUME = "volume"
+    IMAGE = "image"
+    TEXT = "text"
+    TENSORS = "tensors"
+    NONE = "none"
+
+
+class ResultKind(StrEnum):
+    """What a task returns; each kind has one encoder in the worker."""
+
+    MASK = "mask"
+    JSON = "json"
+
+
+class Stage(StrEnum):
+    """The stages of a job, in order; each is timed on the record."""
+
+    QUEUE = "queue"
+    LOAD = "load"
+    FETCH = "fetch"
+    DECODE = "decode"
+    PREPARE = "prepare"
+    INFER = "infer"
+    FINISH = "finish"
+    ENCODE = "encode"
+    STORE = "store"
+
+
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+#: Names of models, as in Triton's layout: a folder name, no slash.
+ModelName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$")]
+FileName = Annotated[str, Field(pattern=r"^[^/\\\x00-\x1f]{1,255}$")]
+
+
+class ObjectRef(Frozen):
+    """Bytes that travel by reference."""
+
+    bucket: str
+    key: str
+    size: int = Field(ge=0, description="bytes")
+    sha256: Sha256 | None = Field(
+        default=None, description="hex digest; verified whenever the object is read; null until first read"
+    )
+    media_type: str = "application/octet-stream"
+    name: FileName | None = Field(default=None, description="the file name that the user knows it by")
+
+
+class InlineInput(Frozen):
+    """A small input that lies in the job row itself."""
+
+    data: str = Field(max_length=90_000, description="base64 of at most 64 KiB")
+    name: FileName | None = None
+    media_type: str = "application/octet-stream"
+
+
+class JobInput(Frozen):
+    """One input as the row keeps it: either an object or a few bytes."""
+
+    object: ObjectRef | None = None
+    inline: InlineInput | None = None
+
+
+class RanOn(Frozen):
+    """Where an attempt ran, and why there."""
+
+    worker: str
+    pool: Pool
+    device: str
+    provider: str = Field(description="the execution provider that was really in use")
+    simulated: bool = False
+    batch_size: int = 1
+    why: str = Field(default="", description="why this pool, in words")
+    model_sha256: Sha256 | None = None
+
+
+class JobError(Frozen):
+    code: str
+    message: str
+    retryable: bool = False
+    facts: dict[str, Any] = Field(default_factory=dict)
+
+
+class Artifact(Frozen):
+    """A file that a job made."""
+
+    name: FileName
+    object: ObjectRef
+
+
+class Card(Frozen):
+    """What the catalogue knows of a model version; the worker writes it, the api validates against it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+
+    name: ModelName
+    version: int = Field(ge=1)
+    task: str
+    description: str = ""
+    licence: str = ""
+    accepts: MediaKind
+    returns: ResultKind
+    params_schema: dict[str, Any] = Field(description="JSON Schema of what a request may ask for")
+    lane: Lane = Lane.BULK
+    device: DevicePolicy = DevicePolicy.PREFER_GPU
+    size_bytes: int = Field(ge=0, description="bytes of the graph and its weights")
+    sha256: Sha256
+    labels: dict[int, str] = Field(default_factory=dict, description="label value -> name")
+    execution_timeout_s: float = Field(default=3600.0, gt=0)
+    max_attempts: int = Field(default=3, ge=1, le=10)
+
+
+class Job(BaseModel):
+    """A job as the record holds it. Times are UTC; timings are seconds per stage."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", protected_namespaces=())
+
+    id: UUID
+    tenant: str
+    task: str
+    model: str
+    version: int
+    lane: Lane
+    priority: Priority
+    pool: Pool
+    queue: str
+    state: JobState
+    stage: str | None = None
+    progress: float = Field(default=0.0, ge=0, le=1)
+    params: dict[str, Any] = Field(default_factory=dict)
+    inputs: list[JobInput] = Field(default_factory=list)
+    labels: dict[str, str] = Field(default_factory=dict)
+    result: dict[str, Any] | None = None
+    artifacts: list[Artifact] = Field(default_factory=list)
+    error: JobError | None = None
+    attempt: int = 0
+    max_attempts: int = 3
+    cancel_requested: bool = False
+    deadline: datetime | None = None
+    execution_timeout_s: float = 3600.0
+    timings: dict[str, float] = Field(default_factory=dict)
+    ran_on: RanOn | None = None
+    route_reason: str = ""
+    trace_context: str | None = None
+    publish_seq: int = 0
+    created_at: datetime
+    started_at: datetime | None = None
+    finished_at: datetime | None = None
+
+    @field_validator("timings")
+    @classmethod
+    def _in_order_of_stages(cls, timings: dict[str, float]) -> dict[str, float]:
+        return {stage.value: timings[stage.value] for stage in Stage if stage.value in timings}
+
+    @property
+    def shown_state(self) -> ShownState:
+        if self.state is JobState.RUNNING and self.cancel_requested:
+            return ShownState.CANCELLING
+        return ShownState(self.state.value)
+
+
+def queue_name(pool: Pool, lane: Lane, priority: Priority) -> str:
+    """`{pool}.{lane}.{priority}`, for instance `gpu.bulk.high`."""
+    return f"{pool.value}.{lane.value}.{priority.name.lower()}"

@@ -1,0 +1,132 @@
+"""The one error tree. Everything that Fleet raises on purpose is here; nothing here knows HTTP.
+
+FleetError
+├── InputError            the caller's input is wrong; never retried
+│   ├── ValidationFailed      a request or parameter breaks its schema
+│   ├── UnsupportedMedia      the bytes are not a format that the task reads
+│   ├── CorruptInput          the format is right but the bytes are damaged
+│   ├── GeometryError         a volume's grid is unusable (spacing, direction, missing slices)
+│   ├── InputTooLarge         beyond a stated limit (bytes, voxels, files)
+│   └── ForeignObject         an object reference outside the buckets that are ours
+├── NotFound              job, model, version, task, upload or artifact that does not exist
+├── Conflict              the thing exists but is in the wrong state for the request
+│   └── IdempotencyKeyReused  same key, other body
+├── Unauthorized
+├── ModelError            the model repository or a graph is unusable
+├── RunStopped            a run was ended on purpose (cancel, deadline, drain, lost lease)
+├── NoCapableWorker
+└── DependencyError       PostgreSQL, Redis or the object store failed; retried
+    └── IntegrityError        stored bytes differ from their checksum
+
+A class says what kind of thing went wrong; `code` is stable and may be narrowed per occurrence
+(`CorruptInput(..., code="truncated-gzip")`); `retryable` says whether the same job may succeed later.
+"""
+
+from typing import Any, ClassVar
+
+
+class FleetError(Exception):
+    """Base of all. `facts` are the values behind the message, safe to log and to return."""
+
+    #: Stable, lower-case, hyphenated; what scripts and clients compare.
+    code: str = "internal-error"
+    #: Whether running the same job again may succeed.
+    retryable: ClassVar[bool] = False
+
+    def __init__(self, message: str, *, code: str | None = None, **facts: Any) -> None:
+        super().__init__(message)
+        self.message = message
+        if code is not None:
+            self.code = code
+        self.facts = facts
+
+    def as_dict(self) -> dict[str, Any]:
+        """The form kept in a job row and returned to users."""
+        record: dict[str, Any] = {"code": self.code, "message": self.message, "retryable": self.retryable}
+        if self.facts:
+            record["facts"] = self.facts
+        return record
+
+
+class InputError(FleetError):
+    code = "invalid-input"
+
+
+class ValidationFailed(InputError):
+    """`errors` lists every fault as {"detail", "pointer"} (JSON pointer into the request)."""
+
+    code = "validation-failed"
+
+    def __init__(
+        self,
+        message: str,
+        errors: list[dict[str, str]] | None = None,
+        *,
+        code: str | None = None,
+        **facts: Any,
+    ) -> None:
+        super().__init__(message, code=code, **facts)
+        self.errors = errors or []
+
+
+class UnsupportedMedia(InputError):
+    code = "unsupported-media"
+
+
+class CorruptInput(InputError):
+    code = "corrupt-input"
+
+
+class GeometryError(InputError):
+    code = "invalid-geometry"
+
+
+class InputTooLarge(InputError):
+    code = "input-too-large"
+
+
+class ForeignObject(InputError):
+    code = "foreign-object"
+
+
+class NotFound(FleetError):
+    code = "not-found"
+
+
+class Conflict(FleetError):
+    code = "conflict"
+
+
+class IdempotencyKeyReused(Conflict):
+    code = "idempotency-key-reused"
+
+
+class Unauthorized(FleetError):
+    code = "unauthorized"
+
+
+class ModelError(FleetError):
+    code = "model-error"
+
+
+class RunStopped(FleetError):
+    """Raised inside a run that was ended on purpose; `code` is the reason.
+
+    `cancelled`, `expired`, `drained` or `lease-lost`.
+    """
+
+    code = "stopped"
+
+
+class NoCapableWorker(FleetError):
+    code = "no-capable-worker"
+    retryable = True
+
+
+class DependencyError(FleetError):
+    code = "dependency-unavailable"
+    retryable = True
+
+
+class IntegrityError(DependencyError):
+    code = "checksum-mismatch"

@@ -1,0 +1,302 @@
+"""The job record: every write that a job's life needs, each guarded by the fencing token.
+
+The api submits, lists and cancels; workers claim, renew, finish and fail; the reconciler (see `fleet/outbox.py`)
+does what got lost. All times are PostgreSQL's clock.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from psycopg.types.json import Jsonb
+from pydantic import JsonValue
+
+from fleet.contracts import (
+    Artifact,
+    Job,
+    JobInput,
+    JobState,
+    Lane,
+    Pool,
+    Priority,
+    RanOn,
+    ShownState,
+    queue_name,
+)
+from fleet.database import Database, Row
+from fleet.errors import Conflict, FleetError, IdempotencyKeyReused, NotFound
+from fleet.sql import statements
+
+_SQL = statements("jobs")
+
+
+@dataclass(frozen=True)
+class NewJob:
+    """A validated, routed request. `idempotency_key` is None when the caller gave none."""
+
+    id: UUID
+    tenant: str
+    task: str
+    model: str
+    version: int
+    lane: Lane
+    priority: Priority
+    pool: Pool
+    route_reason: str
+    params: dict[str, Any]
+    inputs: list[JobInput]
+    labels: dict[str, str]
+    max_attempts: int
+    deadline_s: float
+    execution_timeout_s: float
+    uploads: list[UUID]
+    trace_context: str | None = None
+    idempotency_key: str | None = None
+    #: Digest of the request body, see `fingerprint`.
+    fingerprint: str = ""
+
+
+@dataclass(frozen=True)
+class Submitted:
+    job: Job
+    #: True when the idempotency key had been used before: `job` is the first one.
+    replayed: bool
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A won claim: the job with its token, and the seconds that matter for this run."""
+
+    job: Job
+    #: From submit to this claim.
+    waited_s: float
+    #: Until the deadline; None without one.
+    remaining_s: float | None
+
+
+@dataclass(frozen=True)
+class LeaseWord:
+    """What the record says of a lease that this process holds."""
+
+    cancel_requested: bool
+    overdue: bool
+
+
+@dataclass(frozen=True)
+class JobFilter:
+    state: ShownState | None = None
+    model: str | None = None
+    task: str | None = None
+    priority: Priority | None = None
+    labels: Mapping[str, str] | None = None
+    created_after: datetime | None = None
+    created_before: datetime | None = None
+
+
+@dataclass(frozen=True)
+class Ending:
+    """What every ending of an attempt writes besides its outcome."""
+
+    timings: Mapping[str, float]
+    ran_on: RanOn | None
+
+
+def fingerprint(body: JsonValue) -> str:
+    """SHA-256 of the canonical JSON of a request body."""
+    return hashlib.sha256(json.dumps(body, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+class JobStore:
+    """The verbs on job rows. Stateless besides the database; thread-safe."""
+
+    def __init__(self, database: Database, *, idempotency_ttl_s: float = 86400.0) -> None:
+        self._database = database
+        self._idempotency_ttl_s = idempotency_ttl_s
+
+    def submit(self, new: NewJob) -> Submitted:
+        """Stores the job: when this returns, it is accepted and will not be lost.
+
+        Raises IdempotencyKeyReused when the key was used with another body, DependencyError.
+        """
+        row = self._database.one(
+            _SQL["submit_job"],
+            {
+                "id": new.id,
+                "tenant": new.tenant,
+                "task": new.task,
+                "model": new.model,
+                "version": new.version,
+                "lane": new.lane.value,
+                "priority": int(new.priority),
+                "pool": new.pool.value,
+                "queue": queue_name(new.pool, new.lane, new.priority),
+                "route_reason": new.route_reason,
+                "params": Jsonb(new.params),
+                "inputs": Jsonb([item.model_dump(mode="json") for item in new.inputs]),
+                "labels": Jsonb(new.labels),
+                "max_attempts": new.max_attempts,
+                "deadline_s": new.deadline_s,
+                "execution_timeout_s": new.execution_timeout_s,
+                "trace_context": new.trace_context,
+                "uploads": new.uploads,
+                "idempotency_key": new.idempotency_key,
+                "fingerprint": new.fingerprint,
+                "idempotency_ttl_s": self._idempotency_ttl_s,
+            },
+        )
+        if row is not None:
+            return Submitted(_job(row), replayed=False)
+        if new.idempotency_key is None:
+            return Submitted(self.get(new.id), replayed=False)
+        return self._replay(new, new.idempotency_key)
+
+    def _replay(self, new: NewJob, key: str) -> Submitted:
+        earlier = self.find_by_key(new.tenant, key, new.fingerprint)
+        if earlier is None:
+            raise Conflict(f"a request with the Idempotency-Key {key!r} is just being stored: repeat it in a second")
+        return Submitted(earlier, replayed=earlier.id != new.id)
+
+    def find_by_key(self, tenant: str, key: str, body_fingerprint: str) -> Job | None:
+        """The job that this key already stands for. Raises IdempotencyKeyReused for another body."""
+        row = self._database.one(_SQL["find_by_key"], {"tenant": tenant, "key": key})
+        if row is None:
+            return None
+        if row["fingerprint"] != body_fingerprint:
+            raise IdempotencyKeyReused(
+                f"the Idempotency-Key {key!r} was used before with another body: "
+                "use a new key for a new job, or repeat the first body",
+                job_id=str(row["id"]),
+            )
+        return _job(row)
+
+    def publication_failed(self, job: Job) -> None:
+        self._database.run(_SQL["publication_failed"], {"id": job.id, "publish_seq": job.publish_seq})
+
+    def get(self, job_id: UUID, tenant: str | None = None) -> Job:
+        """Raises NotFound `job-not-found`; a tenant does not see the jobs of others."""
+        row = self._database.one(_SQL["get_job"], {"id": job_id, "tenant": tenant})
+        if row is None:
+            raise NotFound(f"there is no job {job_id}", code="job-not-found", job_id=str(job_id))
+        return _job(row)
+
+    def page(self, tenant: str, where: JobFilter, *, limit: int, before: UUID | None = None) -> list[Job]:
+        """Newest first; `before` is the id of the last job of the page before."""
+        state = where.state
+        cancelling = {ShownState.CANCELLING: True, ShownState.RUNNING: False}.get(state) if state else None
+        stored = "running" if state is ShownState.CANCELLING else state.value if state else None
+        rows = self._database.run(
+            _SQL["list_jobs"],
+            {
+                "tenant": tenant,
+                "before": before,
+                "states": [stored] if stored else None,
+                "cancelling": cancelling,
+                "model": where.model,
+                "task": where.task,
+                "priority": None if where.priority is None else int(where.priority),
+                "labels": Jsonb(dict(where.labels)) if where.labels else None,
+                "created_after": where.created_after,
+                "created_before": where.created_before,
+                "limit": limit,
+            },
+        )
+        return [_job(row) for row in rows]
+
+    def claim(self, job_id: UUID, owner: str, lease_s: float) -> Claim | None:
+        """Takes the job for one attempt; None when the message was a duplicate, stale or of an ended job."""
+        row = self._database.one(_SQL["claim_job"], {"id": job_id, "owner": owner, "lease_s": lease_s})
+        if row is None:
+            return None
+        return Claim(_job(row), float(row["waited_s"]), row["remaining_s"])
+
+    def renew(self, held: Sequence[tuple[UUID, int]], lease_s: float) -> dict[UUID, LeaseWord]:
+        """Renews all leases of a process; a job that is missing from the answer is lost to it."""
+        return self._words("renew_leases", held, lease_s=lease_s)
+
+    def watch(self, held: Sequence[tuple[UUID, int]]) -> dict[UUID, LeaseWord]:
+        """The same question between two renewals, without a write."""
+        return self._words("watch_leases", held)
+
+    def _words(self, block: str, held: Sequence[tuple[UUID, int]], **more: float) -> dict[UUID, LeaseWord]:
+        ids, attempts = [job_id for job_id, _ in held], [attempt for _, attempt in held]
+        rows = self._database.run(_SQL[block], {"ids": ids, "attempts": attempts, **more})
+        return {row["id"]: LeaseWord(row["cancel_requested"], row["overdue"]) for row in rows}
+
+    def note_progress(self, notes: Sequence[tuple[UUID, int, str | None, float]]) -> None:
+        """(job, attempt, stage, 0..1) of several jobs in one statement; stale tokens are ignored."""
+        ids, attempts, stages, progress = (list(column) for column in zip(*notes, strict=True))
+        self._database.run(
+            _SQL["note_progress"], {"ids": ids, "attempts": attempts, "stages": stages, "progress": progress}
+        )
+
+    def finish(
+        self,
+        job: Job,
+        *,
+        result: dict[str, Any],
+        artifacts: Sequence[Artifact],
+        inputs: Sequence[JobInput],
+        ending: Ending,
+    ) -> Job | None:
+        """Commits the attempt's result; None when the token is stale and nothing was written."""
+        token = {"id": job.id, "attempt": job.attempt}
+        row = self._database.one(
+            _SQL["finish_job"],
+            token
+            | _ending(ending)
+            | {
+                "result": Jsonb(result),
+                "artifacts": Jsonb([artifact.model_dump(mode="json") for artifact in artifacts]),
+                "inputs": Jsonb([item.model_dump(mode="json") for item in inputs]),
+            },
+        ) or self._database.one(_SQL["won_job"], token)
+        return _job(row) if row else None
+
+    def fail(self, job: Job, error: FleetError, ending: Ending) -> Job | None:
+        """Ends the attempt: queued again when retryable and attempts are left, else failed. None: stale token."""
+        return self._end(
+            "fail_job", job, _ending(ending) | {"error": Jsonb(error.as_dict()), "retryable": error.retryable}
+        )
+
+    def stop(self, job: Job, state: JobState, error: FleetError | None, ending: Ending) -> Job | None:
+        """Confirms that a run which was asked to end has ended: cancelled or expired. None: stale token."""
+        return self._end(
+            "stop_job",
+            job,
+            _ending(ending) | {"state": state.value, "error": Jsonb(error.as_dict()) if error else None},
+        )
+
+    def hand_back(self, job: Job) -> Job | None:
+        """Returns the lease of a draining worker without spending the attempt. None: stale token."""
+        return self._end("hand_back_job", job, {})
+
+    def _end(self, block: str, job: Job, values: Mapping[str, Any]) -> Job | None:
+        row = self._database.one(_SQL[block], {"id": job.id, "attempt": job.attempt, **values})
+        return _job(row) if row else None
+
+    def cancel(self, job_id: UUID, tenant: str) -> Job:
+        """Asks for the end of a job; idempotent. Raises NotFound, Conflict `job-already-ended`."""
+        row = self._database.one(_SQL["cancel_job"], {"id": job_id, "tenant": tenant})
+        job = _job(row) if row else self.get(job_id, tenant)
+        if row is None and job.state is not JobState.CANCELLED:
+            raise Conflict(
+                f"job {job_id} has already ended: it is {job.state.value}",
+                code="job-already-ended",
+                state=job.state.value,
+            )
+        return job
+
+
+def _ending(ending: Ending) -> dict[str, Any]:
+    return {
+        "timings": Jsonb(dict(ending.timings)),
+        "ran_on": Jsonb(ending.ran_on.model_dump(mode="json")) if ending.ran_on else None,
+    }
+
+
+def _job(row: Row) -> Job:
+    return Job.model_validate(row)

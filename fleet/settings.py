@@ -1,0 +1,197 @@
+"""Every setting, in one typed tree, read once at start from the environment and `.env`.
+
+Each process builds `Settings()` in its composition root and passes on the smallest part that a piece needs.
+Names in the environment are the flat upper-case names of the fields (`MINIO_ENDPOINT`, `LEASE_S`, ...).
+"""
+
+import os
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Any, Literal
+from urllib.parse import quote
+
+from pydantic import Field, SecretStr, field_validator, model_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from fleet.contracts import Lane, Pool
+
+CPU_PROVIDER = "CPUExecutionProvider"
+CUDA_PROVIDER = "CUDAExecutionProvider"
+TENSORRT_PROVIDER = "TensorrtExecutionProvider"
+OPENVINO_PROVIDER = "OpenVINOExecutionProvider"
+#: Providers that keep a `gpu` pool's promise.
+GPU_PROVIDERS = frozenset(
+    {
+        CUDA_PROVIDER,
+        TENSORRT_PROVIDER,
+        "ROCMExecutionProvider",
+        "MIGraphXExecutionProvider",
+        "DmlExecutionProvider",
+    }
+)
+
+#: Names in `.env` that docker-compose reads for the servers around Fleet.
+COMPOSE_NAMES = frozenset(
+    {"REDIS_PASSWORD", "FLOWER_BASIC_AUTH", "API_PUBLISH", "MINIO_PUBLISH", "FLOWER_PUBLISH", "MINIO_IMAGE"}
+)
+#: What `.env.example` has in the place of each secret.
+EXAMPLE_SECRET = "change-me"  # noqa: S105
+
+
+class Settings(BaseSettings):
+    """See `.env.example` for the same list with comments; a test keeps the two equal."""
+
+    model_config = SettingsConfigDict(
+        env_file=".env",
+        env_file_encoding="utf-8",
+        extra="ignore",
+        hide_input_in_errors=True,  # the input holds secrets
+    )
+
+    # Where things are
+    environment: Literal["development", "test", "production"] = "development"
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    log_format: Literal["auto", "json", "console"] = "auto"
+
+    # PostgreSQL: the truth
+    database_url: SecretStr | None = None
+    postgres_server: str = "localhost"
+    postgres_port: int = Field(default=5432, ge=1, le=65535)
+    postgres_user: str = "fleet"
+    postgres_password: SecretStr = SecretStr("")
+    postgres_db: str = "fleet"
+    postgres_pool_size: int = Field(default=10, ge=1, le=200)
+
+    # Redis: the doorbell
+    redis_url: SecretStr = SecretStr("redis://localhost:6379/0")
+    broker_ack_emulation: bool = False
+
+    # Objects: MinIO or any S3
+    minio_endpoint: str = "localhost:9000"
+    minio_public_endpoint: str | None = None
+    minio_access_key: str = ""
+    minio_secret_key: SecretStr = SecretStr("")
+    minio_secure: bool = False
+    minio_region: str = "us-east-1"
+    minio_bucket: str = "fleet"
+    object_access: Literal["presigned", "proxy"] = "presigned"
+    presigned_ttl_s: int = Field(default=3600, ge=60, le=604800)
+
+    # The front door
+    api_host: str = "127.0.0.1"
+    api_port: int = Field(default=8000, ge=0, le=65535)
+    api_keys: SecretStr = SecretStr("")
+    public_url: str | None = None
+    max_body_bytes: int = Field(default=64 * 1024**2, ge=1024)
+    max_upload_bytes: int = Field(default=16 * 1024**3, ge=1024)
+    max_wait_s: int = Field(default=300, ge=0, le=3600)
+    upload_ttl_s: int = Field(default=86400, ge=60)
+    idempotency_ttl_s: int = Field(default=86400, ge=60)
+
+    # Jobs
+    lease_s: float = Field(default=30.0, gt=0, le=3600)
+    reconcile_every_s: float = Field(default=2.0, gt=0, le=600)
+    default_deadline_s: float = Field(default=86400.0, gt=0)
+
+    # Workers
+    worker_name: str | None = Field(default=None, pattern=r"^[A-Za-z0-9][A-Za-z0-9._@-]{0,99}$")
+    worker_pool: Literal["auto", "gpu", "cpu"] = "auto"
+    worker_lanes: Annotated[list[Lane], NoDecode] = [Lane.INTERACTIVE, Lane.BULK]
+    worker_concurrency: int = Field(default=0, ge=0, le=256)
+    worker_drain_s: float = Field(default=30.0, ge=0)
+    worker_scratch: Path | None = None
+    worker_ready_file: Path | None = None
+    worker_task_events: bool = True
+    worker_metrics_port: int = Field(default=0, ge=0, le=65535)
+
+    # ONNX Runtime
+    models_path: Path = Path("models")
+    preload_models: Annotated[list[str], NoDecode] = []
+    onnx_providers: list[str] = Field(default_factory=list)
+    inference_device: Literal["auto", "cuda", "cpu"] = "auto"
+    onnx_intra_op_threads: int = Field(default=0, ge=0, le=1024)
+
+    # What a volume may be
+    volume_max_voxels: int = Field(default=1_500_000_000, ge=1)
+    volume_max_bytes: int = Field(default=4 * 1024**3, ge=1)
+    archive_max_files: int = Field(default=20_000, ge=1)
+
+    @field_validator("worker_lanes", "preload_models", mode="before")
+    @classmethod
+    def _comma_separated(cls, value: Any) -> Any:
+        """Accepts `a,b` as well as a list."""
+        if isinstance(value, str):
+            return [part.strip() for part in value.split(",") if part.strip()]
+        return value
+
+    @model_validator(mode="after")
+    def _coherent(self) -> "Settings":
+        if self.inference_device == "cpu" and self.worker_pool == "gpu":
+            raise ValueError("WORKER_POOL=gpu contradicts INFERENCE_DEVICE=cpu: change one of them")
+        if self.environment == "production":
+            secrets = {name: value for name, value in self if isinstance(value, SecretStr)}
+            copied = [name.upper() for name, value in secrets.items() if EXAMPLE_SECRET in value.get_secret_value()]
+            if copied:
+                raise ValueError(
+                    f"{', '.join(copied)} still says {EXAMPLE_SECRET!r} as .env.example does: choose a secret"
+                )
+        return self
+
+    @property
+    def database_dsn(self) -> str:
+        """The libpq URL of the record, with its password: never log it."""
+        if self.database_url is not None:
+            return self.database_url.get_secret_value()
+        password = self.postgres_password.get_secret_value()
+        credentials = quote(self.postgres_user, safe="") + (f":{quote(password, safe='')}" if password else "")
+        return f"postgresql://{credentials}@{self.postgres_server}:{self.postgres_port}/{self.postgres_db}"
+
+    @property
+    def effective_onnx_providers(self) -> list[str]:
+        """The providers to try, best first; the CPU is always last, so that a model can run somewhere.
+
+        `ONNX_PROVIDERS` wins where it is set; otherwise `INFERENCE_DEVICE` decides. Whether one really works
+        is only known after a session was made with it: see `worker/engine/providers.py`.
+        """
+        if self.inference_device == "cpu":
+            return [CPU_PROVIDER]
+        wanted = (
+            self.onnx_providers
+            or {
+                "auto": [CUDA_PROVIDER],
+                "cuda": [CUDA_PROVIDER],
+            }[self.inference_device]
+        )
+        return [name for name in wanted if name != CPU_PROVIDER] + [CPU_PROVIDER]
+
+    @property
+    def declared_pool(self) -> Pool | None:
+        """The pool that was promised by the settings, or None when the device decides."""
+        return None if self.worker_pool == "auto" else Pool(self.worker_pool)
+
+    @cached_property
+    def tenant_keys(self) -> dict[str, str]:
+        """SHA-256 of each API key -> tenant. See `fleet/keys.py` for the accepted forms."""
+        from fleet.keys import parse_api_keys
+
+        return parse_api_keys(self.api_keys.get_secret_value())
+
+    def unknown_names(self, env_file: Path = Path(".env")) -> list[str]:
+        """Names in `.env` that no setting carries: most likely a spelling mistake."""
+        if not env_file.is_file():
+            return []
+        known = {name.upper() for name in type(self).model_fields} | COMPOSE_NAMES
+        names = (line.split("=", 1)[0].strip() for line in env_file.read_text("utf-8").splitlines())
+        return [name for name in names if name and not name.startswith(("#", "COMPOSE_")) and name.upper() not in known]
+
+
+def usable_cpus() -> int:
+    """Cores that this process may use, after affinity and cgroup quota (v2, then v1)."""
+    count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    try:
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
+        if quota != "max":
+            count = min(count, max(1, int(quota) // int(period)))
+    except (OSError, ValueError):
+        pass
+    return count

@@ -1,0 +1,206 @@
+-- submit_job --
+-- Stores the job and, in the same statement, its idempotency key and the mark on the uploads it uses.
+-- No row: the key belongs to another job (see find_by_key). Safe to repeat: the id is the caller's.
+WITH claimed_key AS (
+    INSERT INTO idempotency (tenant, key, fingerprint, job_id, expires_at)
+    SELECT %(tenant)s, %(idempotency_key)s, %(fingerprint)s, %(id)s,
+           clock_timestamp() + %(idempotency_ttl_s)s * interval '1 second'
+     WHERE %(idempotency_key)s::text IS NOT NULL
+    ON CONFLICT (tenant, key) DO UPDATE
+       SET fingerprint = excluded.fingerprint, job_id = excluded.job_id, expires_at = excluded.expires_at
+     WHERE idempotency.expires_at < clock_timestamp()
+    RETURNING job_id
+), used AS (
+    UPDATE upload SET used_at = clock_timestamp(), state = 'complete'
+     WHERE tenant = %(tenant)s AND id = ANY(%(uploads)s)
+       AND (%(idempotency_key)s::text IS NULL OR EXISTS (SELECT FROM claimed_key))
+)
+INSERT INTO job (id, tenant, task, model, version, lane, priority, pool, queue, route_reason, params, inputs, labels,
+                 max_attempts, deadline, execution_timeout_s, trace_context, published_at, publish_after)
+SELECT %(id)s, %(tenant)s, %(task)s, %(model)s, %(version)s, %(lane)s, %(priority)s, %(pool)s, %(queue)s,
+       %(route_reason)s, %(params)s, %(inputs)s, %(labels)s, %(max_attempts)s,
+       clock_timestamp() + %(deadline_s)s * interval '1 second', %(execution_timeout_s)s, %(trace_context)s,
+       clock_timestamp(), clock_timestamp()
+ WHERE %(idempotency_key)s::text IS NULL OR EXISTS (SELECT FROM claimed_key)
+ON CONFLICT (id) DO NOTHING
+RETURNING *
+
+-- find_by_key --
+-- The job that an idempotency key stands for.
+SELECT job.*, idempotency.fingerprint
+  FROM idempotency JOIN job ON job.id = idempotency.job_id
+ WHERE idempotency.tenant = %(tenant)s AND idempotency.key = %(key)s
+
+-- publication_failed --
+-- The doorbell could not be rung: the reconciler will do it.
+UPDATE job SET published_at = NULL, publish_after = clock_timestamp() + interval '1 second'
+ WHERE id = %(id)s AND state = 'queued' AND publish_seq = %(publish_seq)s
+
+-- get_job --
+SELECT * FROM job WHERE id = %(id)s AND (%(tenant)s::text IS NULL OR tenant = %(tenant)s)
+
+-- list_jobs --
+-- Newest first, by key: ids are ordered by time.
+SELECT * FROM job
+ WHERE tenant = %(tenant)s
+   AND (%(before)s::uuid IS NULL OR id < %(before)s)
+   AND (%(states)s::text[] IS NULL OR state = ANY(%(states)s))
+   AND (%(cancelling)s::boolean IS NULL OR cancel_requested = %(cancelling)s)
+   AND (%(model)s::text IS NULL OR model = %(model)s)
+   AND (%(task)s::text IS NULL OR task = %(task)s)
+   AND (%(priority)s::smallint IS NULL OR priority = %(priority)s)
+   AND (%(labels)s::jsonb IS NULL OR labels @> %(labels)s)
+   AND (%(created_after)s::timestamptz IS NULL OR created_at >= %(created_after)s)
+   AND (%(created_before)s::timestamptz IS NULL OR created_at < %(created_before)s)
+ ORDER BY id DESC
+ LIMIT %(limit)s
+
+-- claim_job --
+-- The first statement of a run. No row: the message is a duplicate or stale; do nothing.
+UPDATE job
+   SET state = 'running', attempt = attempt + 1, lease_owner = %(owner)s, stage = NULL, progress = 0, error = NULL,
+       lease_until = clock_timestamp() + %(lease_s)s * interval '1 second',
+       started_at = coalesce(started_at, clock_timestamp())
+ WHERE id = %(id)s AND NOT cancel_requested AND attempt - drains < max_attempts
+   AND (deadline IS NULL OR deadline > clock_timestamp())
+   AND (state = 'queued' OR (state = 'running' AND lease_until < clock_timestamp()))
+RETURNING *, extract(epoch FROM clock_timestamp() - created_at)::float8 AS waited_s,
+          extract(epoch FROM deadline - clock_timestamp())::float8 AS remaining_s
+
+-- renew_leases --
+-- All leases of one process in one statement. A job that is missing from the answer is lost to this process.
+UPDATE job SET lease_until = clock_timestamp() + %(lease_s)s * interval '1 second'
+  FROM unnest(%(ids)s::uuid[], %(attempts)s::int[]) AS held (id, attempt)
+ WHERE job.id = held.id AND job.attempt = held.attempt AND job.state = 'running'
+RETURNING job.id, job.cancel_requested, coalesce(job.deadline <= clock_timestamp(), false) AS overdue
+
+-- watch_leases --
+-- Between two renewals: the same question without a write.
+SELECT job.id, job.cancel_requested, coalesce(job.deadline <= clock_timestamp(), false) AS overdue
+  FROM job JOIN unnest(%(ids)s::uuid[], %(attempts)s::int[]) AS held (id, attempt)
+       ON job.id = held.id AND job.attempt = held.attempt
+ WHERE job.state = 'running'
+
+-- note_progress --
+UPDATE job SET stage = told.stage, progress = told.progress
+  FROM unnest(%(ids)s::uuid[], %(attempts)s::int[], %(stages)s::text[], %(progress)s::real[])
+       AS told (id, attempt, stage, progress)
+ WHERE job.id = told.id AND job.attempt = told.attempt AND job.state = 'running'
+
+-- finish_job --
+-- Only the current token wins.
+UPDATE job
+   SET state = 'succeeded', result = %(result)s, artifacts = %(artifacts)s, inputs = %(inputs)s, timings = %(timings)s,
+       ran_on = %(ran_on)s, stage = NULL, progress = 1, finished_at = clock_timestamp(),
+       lease_owner = NULL, lease_until = NULL
+ WHERE id = %(id)s AND state = 'running' AND attempt = %(attempt)s
+RETURNING *
+
+-- won_job --
+-- After a finish without a row: was it this attempt's own commit whose answer got lost?
+SELECT * FROM job WHERE id = %(id)s AND state = 'succeeded' AND attempt = %(attempt)s
+
+-- fail_job --
+-- A retryable failure goes back to the queue with a growing, jittered pause while attempts are left.
+UPDATE job
+   SET state = CASE WHEN cancel_requested THEN 'cancelled'
+                    WHEN %(retryable)s AND attempt - drains < max_attempts THEN 'queued' ELSE 'failed' END,
+       error = %(error)s, timings = %(timings)s, ran_on = %(ran_on)s, stage = NULL,
+       lease_owner = NULL, lease_until = NULL, published_at = NULL, publish_seq = publish_seq + 1,
+       publish_after = clock_timestamp() + least(300, 2 ^ least(attempt - drains, 10)) * (0.5 + random() / 2) * interval '1 second',
+       finished_at = CASE WHEN NOT cancel_requested AND %(retryable)s AND attempt - drains < max_attempts
+                          THEN NULL ELSE clock_timestamp() END
+ WHERE id = %(id)s AND state = 'running' AND attempt = %(attempt)s
+RETURNING *
+
+-- stop_job --
+-- The run has really stopped: cancelled or expired.
+UPDATE job
+   SET state = %(state)s, error = %(error)s, timings = %(timings)s, ran_on = %(ran_on)s, stage = NULL,
+       finished_at = clock_timestamp(), lease_owner = NULL, lease_until = NULL
+ WHERE id = %(id)s AND state = 'running' AND attempt = %(attempt)s
+RETURNING *
+
+-- hand_back_job --
+-- A draining worker returns its lease without spending an attempt; the token still grows with the next claim.
+UPDATE job
+   SET state = 'queued', drains = drains + 1, stage = NULL, progress = 0, lease_owner = NULL, lease_until = NULL,
+       published_at = NULL, publish_seq = publish_seq + 1, publish_after = clock_timestamp()
+ WHERE id = %(id)s AND state = 'running' AND attempt = %(attempt)s AND NOT cancel_requested
+RETURNING *
+
+-- cancel_job --
+-- Queued: cancelled at once. Running: asked; the worker confirms.
+UPDATE job
+   SET cancel_requested = true,
+       state = CASE WHEN state = 'queued' THEN 'cancelled' ELSE state END,
+       finished_at = CASE WHEN state = 'queued' THEN clock_timestamp() END
+ WHERE id = %(id)s AND tenant = %(tenant)s AND state IN ('queued', 'running')
+RETURNING *
+
+-- lapse_leases --
+-- The worker died, froze or lost its way: the job is taken again, or ends.
+UPDATE job
+   SET state = CASE WHEN cancel_requested THEN 'cancelled'
+                    WHEN deadline <= clock_timestamp() THEN 'expired'
+                    WHEN attempt - drains < max_attempts THEN 'queued' ELSE 'failed' END,
+       error = CASE WHEN cancel_requested THEN NULL
+                    WHEN deadline <= clock_timestamp() THEN jsonb_build_object(
+                         'code', 'expired', 'message', 'the deadline passed while its worker was gone', 'retryable', false)
+                    WHEN attempt - drains < max_attempts THEN NULL
+                    ELSE jsonb_build_object('code', 'poisoned', 'retryable', false,
+                         'message', format('its worker was lost in each of %%s attempts, the last was %%s', attempt - drains, lease_owner),
+                         'facts', jsonb_build_object('worker', lease_owner, 'attempts', attempt - drains)) END,
+       stage = NULL, lease_owner = NULL, lease_until = NULL,
+       published_at = NULL, publish_seq = publish_seq + 1, publish_after = clock_timestamp(),
+       finished_at = CASE WHEN cancel_requested OR deadline <= clock_timestamp() OR attempt - drains >= max_attempts
+                          THEN clock_timestamp() END
+ WHERE id IN (SELECT id FROM job WHERE state = 'running' AND lease_until < clock_timestamp()
+               ORDER BY lease_until LIMIT 500 FOR UPDATE SKIP LOCKED)
+RETURNING *
+
+-- expire_queued --
+-- The deadline passed before a worker took it.
+UPDATE job
+   SET state = 'expired', finished_at = clock_timestamp(),
+       error = jsonb_build_object('code', 'expired', 'retryable', false,
+               'message', 'the deadline passed before a worker was free')
+ WHERE id IN (SELECT id FROM job WHERE state = 'queued' AND deadline <= clock_timestamp()
+               ORDER BY deadline LIMIT 500 FOR UPDATE SKIP LOCKED)
+RETURNING *
+
+-- take_unpublished --
+-- Jobs that the broker was never told of, or must be told of again. Marked first, published after.
+UPDATE job SET published_at = clock_timestamp()
+ WHERE id IN (SELECT id FROM job
+               WHERE state = 'queued' AND published_at IS NULL AND publish_after <= clock_timestamp()
+               ORDER BY publish_after LIMIT %(limit)s FOR UPDATE SKIP LOCKED)
+RETURNING id, queue, publish_seq
+
+-- forget_publications --
+-- The broker lost everything (its canary is gone): all that waits is to be published anew.
+UPDATE job SET published_at = NULL, publish_seq = publish_seq + 1, publish_after = clock_timestamp()
+ WHERE state = 'queued' AND published_at IS NOT NULL AND published_at < %(before)s
+
+-- forget_overtaken --
+-- Queues are first in, first out. A job that waits although one published clearly later was taken, or although
+-- its queue is empty, has lost its message.
+UPDATE job SET published_at = NULL, publish_seq = publish_seq + 1, publish_after = clock_timestamp()
+ WHERE id IN (
+    SELECT waiting.id
+      FROM job AS waiting
+     WHERE waiting.state = 'queued' AND waiting.queue = %(queue)s
+       AND waiting.published_at < clock_timestamp() - %(grace_s)s * interval '1 second'
+       AND (%(empty)s OR waiting.published_at <
+            (SELECT max(taken.published_at) FROM job AS taken WHERE taken.queue = %(queue)s AND taken.attempt > 0)
+            - %(grace_s)s * interval '1 second')
+     ORDER BY waiting.published_at LIMIT %(limit)s FOR UPDATE SKIP LOCKED)
+RETURNING id
+
+-- waiting_queues --
+-- The queues in which anything waits, with how much and how long (seconds).
+SELECT queue, count(*) AS waiting, extract(epoch FROM clock_timestamp() - min(created_at))::float8 AS oldest_s
+  FROM job WHERE state = 'queued' GROUP BY queue
+
+-- now --
+SELECT clock_timestamp() AS now

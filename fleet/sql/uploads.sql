@@ -1,0 +1,35 @@
+-- create_upload --
+INSERT INTO upload (id, tenant, bucket, key, name, size, sha256, media_type, state, multipart_id, part_size, expires_at)
+VALUES (%(id)s, %(tenant)s, %(bucket)s, %(key)s, %(name)s, %(size)s, %(sha256)s, %(media_type)s, %(state)s,
+        %(multipart_id)s, %(part_size)s, clock_timestamp() + %(ttl_s)s * interval '1 second')
+ON CONFLICT (id) DO UPDATE SET state = upload.state
+RETURNING *
+
+-- get_upload --
+SELECT *, expires_at <= clock_timestamp() AS expired
+  FROM upload WHERE id = %(id)s AND tenant = %(tenant)s
+
+-- find_upload_by_key --
+SELECT *, expires_at <= clock_timestamp() AS expired
+  FROM upload WHERE bucket = %(bucket)s AND key = %(key)s AND tenant = %(tenant)s
+
+-- complete_upload --
+-- The bytes are there; a digest that was given before is kept.
+UPDATE upload SET state = 'complete', sha256 = coalesce(sha256, %(sha256)s), multipart_id = NULL
+ WHERE id = %(id)s AND tenant = %(tenant)s
+RETURNING *
+
+-- delete_upload --
+-- Only what no job uses.
+DELETE FROM upload WHERE id = %(id)s AND tenant = %(tenant)s AND used_at IS NULL
+RETURNING *
+
+-- take_stale_uploads --
+-- Never used and past their time, with an hour of grace for a submit that is just under way.
+DELETE FROM upload
+ WHERE id IN (SELECT id FROM upload WHERE used_at IS NULL AND expires_at < clock_timestamp() - interval '1 hour'
+               ORDER BY expires_at LIMIT %(limit)s FOR UPDATE SKIP LOCKED)
+RETURNING *
+
+-- forget_idempotency_keys --
+DELETE FROM idempotency WHERE expires_at < clock_timestamp() - interval '1 minute'

@@ -1,0 +1,49 @@
+"""The Celery app of the workers: `celery -A worker.app worker`, or `fleet work` for short.
+
+Importing this module only defines; settings are read when Celery first needs its configuration.
+"""
+
+from typing import Any
+from uuid import UUID
+
+from celery import Celery, signals
+
+from fleet.broker import TASK_NAME
+from fleet.errors import FleetError
+from fleet.logs import configure_logs, get_logger
+from fleet.settings import Settings
+from worker.boot import STEPS
+from worker.celery_settings import celery_settings
+
+app = Celery("fleet", set_as_current=False)
+app.add_defaults(lambda: celery_settings(Settings()))
+app.steps["worker"].update(STEPS)
+#: Set by the boot steps: what the task below runs with.
+app.process = None
+app.announcer = None
+log = get_logger(__name__)
+
+
+@app.task(name=TASK_NAME, bind=True)
+def run(self: Any, job_id: str, seq: int) -> None:
+    """Runs one publication of a job. The message is only a hint: the record decides (see `worker/runner.py`)."""
+    process = self.app.process
+    if process is None:
+        log.error("message before the process was ready", job_id=job_id)
+        return
+    try:
+        process.runner.run(UUID(job_id))
+    except (FleetError, ValueError) as error:
+        # The record is away or the message is forged: the reconciler publishes again what is real.
+        log.warning("message dropped", job_id=job_id, seq=seq, reason=str(error))
+
+
+@signals.setup_logging.connect(weak=False)
+def _configure_logs(**_: Any) -> None:
+    configure_logs(Settings())
+
+
+@signals.worker_ready.connect(weak=False)
+def _consuming(sender: Any, **_: Any) -> None:
+    if app.announcer is not None:
+        app.announcer.consuming()

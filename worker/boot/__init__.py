@@ -1,0 +1,14 @@
+"""What a worker process does at its start and undoes at its end, in this order; each step is one file.
+
+By name, since Celery imports them only in a worker: Flower loads the same app without ONNX Runtime or numpy.
+"""
+
+STEPS = (
+    "worker.boot.device:DeviceStep",
+    "worker.boot.engine:EngineStep",
+    "worker.boot.intake:IntakeStep",
+    "worker.boot.announce:AnnounceStep",
+    "worker.boot.exporter:ExporterStep",
+)
+
+__all__ = ["STEPS"]

@@ -1,0 +1,103 @@
+"""Boot step 4: tell the fleet who is here and what it can serve; the first to withdraw."""
+
+import threading
+from typing import Any
+
+import psutil
+from celery import bootsteps
+
+from fleet.catalogue import ALIVE_S, WorkerRow
+from fleet.errors import FleetError
+from fleet.logs import get_logger
+from worker.boot.intake import IntakeStep
+from worker.process import Process
+
+log = get_logger(__name__)
+
+
+class AnnounceStep(bootsteps.StartStopStep):
+    requires = (IntakeStep,)
+
+    def start(self, worker: Any) -> None:
+        self._announcer = Announcer(worker.app.process)
+        worker.app.announcer = self._announcer
+        self._announcer.start()
+
+    def close(self, worker: Any) -> None:
+        """Called before anything is stopped: no new work is to be routed here."""
+        if announcer := getattr(self, "_announcer", None):
+            announcer.drain()
+
+    def stop(self, worker: Any) -> None:
+        if announcer := getattr(self, "_announcer", None):
+            announcer.close()
+
+
+class Announcer:
+    """Writes the worker's row every few seconds, from a thread of its own."""
+
+    def __init__(self, process: Process) -> None:
+        self._process = process
+        self._wake = threading.Event()
+        self._consuming = False
+        self._draining = False
+        self._closing = False
+        self._thread = threading.Thread(target=self._keep, name="announcer", daemon=True)
+
+    def start(self) -> None:
+        process = self._process
+        cards = [version.card() for version in process.registry.repository.versions.values()]
+        process.catalogue.announce_cards(cards, process.name)
+        self._thread.start()
+
+    def consuming(self) -> None:
+        """The consumer is up: from now on the fleet may count on this worker."""
+        self._consuming = True
+        self._wake.set()
+        if path := self._process.settings.worker_ready_file:
+            path.write_text(str(self._process.pid))
+
+    def drain(self) -> None:
+        self._draining = True
+        self._wake.set()
+
+    def close(self) -> None:
+        self._closing = True
+        self._wake.set()
+        self._thread.join()
+        if path := self._process.settings.worker_ready_file:
+            path.unlink(missing_ok=True)
+        try:
+            self._process.catalogue.withdraw_worker(self._process.name, self._process.pid)
+        except FleetError as error:
+            log.warning("worker row not withdrawn", code=error.code)
+
+    def _keep(self) -> None:
+        while not self._closing:
+            if self._consuming:
+                self._tell()
+            self._wake.wait(ALIVE_S / 3)
+            self._wake.clear()
+
+    def _tell(self) -> None:
+        process, device = self._process, self._process.device
+        row = WorkerRow(
+            name=process.name,
+            host=process.host,
+            pid=process.pid,
+            pool=device.pool,
+            lanes=process.settings.worker_lanes,
+            device=device.name,
+            provider=device.providers.best,
+            simulated=False,
+            concurrency=device.concurrency,
+            models=[version.key for version in process.registry.repository.versions.values()],
+            loaded=process.registry.loaded,
+            running=process.leases.running,
+            rss_bytes=psutil.Process().memory_info().rss,
+            draining=self._draining,
+        )
+        try:
+            process.catalogue.announce_worker(row)
+        except FleetError as error:
+            log.warning("worker row not written", code=error.code)

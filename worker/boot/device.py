@@ -1,0 +1,39 @@
+"""Boot step 1: prove the device, then put the process together. A broken promise stops the worker here."""
+
+import sys
+from typing import Any
+
+from celery import bootsteps
+
+from fleet.contracts import Pool
+from fleet.errors import FleetError
+from fleet.logs import get_logger
+from fleet.settings import Settings
+from worker.celery_settings import celery_queues
+from worker.device import prove_device
+from worker.process import assemble
+
+log = get_logger(__name__)
+
+
+class DeviceStep(bootsteps.StartStopStep):
+    requires = ("celery.worker.components:Pool",)
+
+    def start(self, worker: Any) -> None:
+        settings = Settings()
+        try:
+            device = prove_device(settings, worker.concurrency)
+            worker.app.process = assemble(settings, device)
+        except FleetError as error:
+            log.critical("worker cannot start", code=error.code, reason=error.message)
+            sys.exit(2)
+        if device.pool is Pool.GPU and settings.declared_pool is None and not worker.app.amqp.queues._consume_from:
+            # Nobody named queues, and the device turned out to be a GPU.
+            worker.app.amqp.queues = worker.app.amqp.Queues(celery_queues(device.pool, settings))
+        log.info("device proven", device=device.name, pool=device.pool.value, provider=device.providers.best)
+
+    def stop(self, worker: Any) -> None:
+        process = worker.app.process
+        if process is not None:
+            worker.app.process = None
+            process.close()

@@ -1,0 +1,70 @@
+"""Celery's settings for Fleet, each with its reason. Leases recover lost work, not Celery."""
+
+from typing import Any
+
+from kombu.entity import Queue
+
+from fleet.broker import PRIORITY_STEPS, queues
+from fleet.contracts import Pool
+from fleet.settings import Settings, usable_cpus
+
+#: Longer than any run: redelivery after it would only start work that a lease already guards.
+_VISIBILITY_S = 6 * 3600
+
+
+def celery_queues(pool: Pool, settings: Settings) -> list[Queue]:
+    """In the order in which they are asked."""
+    return [Queue(name, routing_key=name) for name in queues([pool], settings.worker_lanes)]
+
+
+def celery_settings(settings: Settings) -> dict[str, Any]:
+    """What `celery -A worker.app` works with.
+
+    The queues are those of the declared pool, else the CPU's; the device step changes them when it proves a GPU.
+    """
+    task_queues = celery_queues(settings.declared_pool or Pool.CPU, settings)
+    return {
+        "broker_url": settings.redis_url.get_secret_value(),
+        "broker_transport_options": {
+            "priority_steps": PRIORITY_STEPS,
+            # The declared order of queues is the order in which they are asked.
+            "queue_order_strategy": "priority",
+            "visibility_timeout": _VISIBILITY_S,
+            # Without it Redis costs a third, and a crash is recovered by the lease all the same.
+            "ack_emulation": settings.broker_ack_emulation,
+            "unacked_restore_interval": 10,
+            "unacked_restore_throttle": 1,
+            # Together these find a half-open link within seconds.
+            "socket_timeout": 10,
+            "socket_connect_timeout": 5,
+            "socket_keepalive": True,
+            "health_check_interval": 5,
+        },
+        "broker_connection_retry_on_startup": True,
+        "broker_connection_max_retries": None,
+        "result_backend": None,
+        "task_ignore_result": True,
+        "task_serializer": "json",
+        "accept_content": ["json"],
+        # Late acks with a prefetch of one: what waits stays in Redis, where the more urgent overtakes it.
+        "task_acks_late": True,
+        "task_reject_on_worker_lost": True,
+        "worker_prefetch_multiplier": 1,
+        "worker_cancel_long_running_tasks_on_connection_loss": False,
+        "worker_soft_shutdown_timeout": 0,
+        "worker_pool": "threads",
+        "worker_concurrency": default_concurrency(settings),
+        "task_create_missing_queues": False,
+        "task_queues": task_queues,
+        "task_default_queue": task_queues[-1].name,
+        "worker_send_task_events": settings.worker_task_events,
+        "task_send_sent_event": False,
+        "worker_hijack_root_logger": False,
+        "worker_enable_remote_control": True,
+        "worker_proc_alive_timeout": 60,
+    }
+
+
+def default_concurrency(settings: Settings) -> int:
+    """Jobs at once: one volume fills a GPU, two keep a CPU busy while one of them reads or writes."""
+    return settings.worker_concurrency or (1 if settings.declared_pool is Pool.GPU else min(2, usable_cpus()))

@@ -1,0 +1,114 @@
+"""The one visible place where a worker process is put together."""
+
+import os
+import shutil
+import socket
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from fleet.broker import Broker
+from fleet.catalogue import Catalogue
+from fleet.database import Database
+from fleet.jobs import JobStore
+from fleet.objects import ObjectStore
+from fleet.settings import Settings
+from worker.codecs import Codecs
+from worker.device import Device, worker_name
+from worker.engine.registry import Registry
+from worker.engine.repository import ModelVersion, Repository
+from worker.engine.session import SessionSetup
+from worker.leases import LeaseKeeper
+from worker.measures import Measures
+from worker.media.limits import limits_of
+from worker.runner import Identity, Runner
+from worker.tasks import find_tasks
+
+
+@dataclass(frozen=True)
+class Process:
+    """Everything that one worker process has; built when its device is proven."""
+
+    settings: Settings
+    name: str
+    device: Device
+    database: Database
+    catalogue: Catalogue
+    broker: Broker
+    registry: Registry
+    codecs: Codecs
+    leases: LeaseKeeper
+    measures: Measures
+    runner: Runner
+    scratch: Path
+
+    @property
+    def pid(self) -> int:
+        return os.getpid()
+
+    @property
+    def host(self) -> str:
+        return socket.gethostname()
+
+    def close(self) -> None:
+        self.codecs.close()
+        self.registry.clear()
+        self.broker.close()
+        self.database.close()
+        shutil.rmtree(self.scratch, ignore_errors=True)
+
+
+def assemble(settings: Settings, device: Device) -> Process:
+    """Builds the process and opens its connections; nothing runs yet."""
+    name = worker_name(settings)
+    # One thread per running job, one for the leases, one for the announcer.
+    database = Database(settings.database_dsn, max_connections=device.concurrency + 2).open()
+    jobs = JobStore(database)
+    broker = Broker(settings.redis_url.get_secret_value())
+    repository = Repository(settings.models_path, find_tasks())
+    registry = Registry(repository, lambda version: session_setup(version, device))
+    leases = LeaseKeeper(jobs, settings.lease_s)
+    measures = Measures()
+    if settings.worker_scratch is not None:
+        settings.worker_scratch.mkdir(parents=True, exist_ok=True)
+    scratch = Path(tempfile.mkdtemp(prefix="fleet-worker-", dir=settings.worker_scratch))
+    codecs = Codecs(limits_of(settings), scratch)
+    runner = Runner(
+        identity=Identity(name, device),
+        jobs=jobs,
+        objects=ObjectStore(settings),
+        broker=broker,
+        registry=registry,
+        codecs=codecs,
+        leases=leases,
+        measures=measures,
+        lease_s=settings.lease_s,
+        scratch=scratch,
+    )
+    return Process(
+        settings,
+        name,
+        device,
+        database,
+        Catalogue(database),
+        broker,
+        registry,
+        codecs,
+        leases,
+        measures,
+        runner,
+        scratch,
+    )
+
+
+def session_setup(version: ModelVersion, device: Device) -> SessionSetup:
+    """What the model's author asks for, within what works on this device."""
+    options = version.manifest.onnx
+    wanted = [name for name in options.providers if name in device.providers.using]
+    providers = wanted or device.providers.using
+    return SessionSetup(
+        providers=providers,
+        intra_op_threads=options.intra_op_threads or device.intra_op_threads,
+        spin=device.concurrency == 1,
+        graph_optimization=options.graph_optimization,
+    )

@@ -1,0 +1,76 @@
+"""Where a run is: stage and fraction for its users, seconds per stage for the record."""
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from fleet.contracts import Stage
+from worker.stop import StopToken
+
+#: Share of the bar that a stage begins at; inference moves between its own and the next.
+_BEGINS = {
+    Stage.LOAD: 0.0,
+    Stage.FETCH: 0.0,
+    Stage.DECODE: 0.02,
+    Stage.PREPARE: 0.05,
+    Stage.INFER: 0.08,
+    Stage.FINISH: 0.92,
+    Stage.ENCODE: 0.95,
+    Stage.STORE: 0.98,
+}
+
+
+class JobProgress:
+    """Progress of one run. Written by the run's thread, read by the lease keeper's."""
+
+    def __init__(self, stop: StopToken) -> None:
+        self._stop = stop
+        self._lock = threading.Lock()
+        self._stage: Stage | None = None
+        self._fraction = 0.0
+        self._timings: dict[Stage, float] = {}
+
+    @contextmanager
+    def stage(self, stage: Stage) -> Iterator[None]:
+        """Times the block. Nested stages count their own time only."""
+        self._stop.check()
+        with self._lock:
+            outer, self._stage = self._stage, stage
+            self._fraction = max(self._fraction, _BEGINS.get(stage, 0.0))
+            inner_before = sum(self._timings.values())
+        began = time.perf_counter()
+        try:
+            yield
+        finally:
+            elapsed = time.perf_counter() - began
+            with self._lock:
+                inner = sum(self._timings.values()) - inner_before
+                self._timings[stage] = self._timings.get(stage, 0.0) + max(0.0, elapsed - inner)
+                self._stage = outer
+
+    def advance(self, done: int, total: int) -> None:
+        self._stop.check()
+        begin, end = _BEGINS[Stage.INFER], _BEGINS[Stage.FINISH]
+        with self._lock:
+            self._fraction = max(self._fraction, begin + (end - begin) * min(1.0, done / max(1, total)))
+
+    def check(self) -> None:
+        self._stop.check()
+
+    def note(self, stage: Stage, seconds: float) -> None:
+        """A duration that was measured elsewhere."""
+        with self._lock:
+            self._timings[stage] = self._timings.get(stage, 0.0) + seconds
+
+    @property
+    def shown(self) -> tuple[str | None, float]:
+        """(stage, fraction 0..1) for the record, rounded so that tiny steps write nothing."""
+        with self._lock:
+            return (self._stage.value if self._stage else None, round(self._fraction, 3))
+
+    @property
+    def timings(self) -> dict[str, float]:
+        """Seconds per stage, in the order of the stages."""
+        with self._lock:
+            return {stage.value: round(self._timings[stage], 6) for stage in Stage if stage in self._timings}

@@ -1,0 +1,42 @@
+"""Says back what it is told, through a real session: for smoke tests and for measuring the fleet's own cost."""
+
+from collections.abc import Iterator
+from typing import Any, ClassVar
+
+import numpy as np
+from pydantic import Field
+
+from fleet.contracts import MediaKind, ResultKind, Stage
+from worker.contract import Model, Progress, TaskParams, TaskSettings
+
+
+class Echo:
+    """The numbers of a request, run through the model and returned."""
+
+    name: ClassVar[str] = "echo"
+    accepts: ClassVar[MediaKind] = MediaKind.NONE
+    returns: ClassVar[ResultKind] = ResultKind.JSON
+
+    class Settings(TaskSettings):
+        pass
+
+    class Params(TaskParams):
+        values: list[float] = Field(
+            default=[0.0], min_length=1, max_length=1024, description="float32 numbers to say back"
+        )
+        repeat: int = Field(default=1, ge=1, le=1_000_000, description="how often to run the model")
+
+    def run(self, media: None, params: Params, model: Model, progress: Progress) -> dict[str, Any]:
+        values = np.asarray(params.values, np.float32)
+        with progress.stage(Stage.INFER):
+            for step in range(params.repeat):
+                values = model.run({"x": values})["y"]
+                progress.advance(step + 1, params.repeat)
+        return {"values": values.tolist()}
+
+    def check(self, model: Model) -> Iterator[str]:
+        if [tensor.name for tensor in model.inputs] != ["x"] or [tensor.name for tensor in model.outputs] != ["y"]:
+            yield "the graph must have one input 'x' and one output 'y'"
+
+
+TASK = Echo()
