@@ -36,6 +36,11 @@ def queues(pools: Iterable[Pool], lanes: Iterable[Lane]) -> list[str]:
     return [queue_name(pool, lane, priority) for priority in Priority for pool, lane in pairs]
 
 
+def shadow_name(task: str, model: str) -> str:
+    """The name under which Flower shows a message, for instance `segmentation[brain-extraction]`."""
+    return f"{task}[{model}]"
+
+
 def message(job_id: UUID, seq: int, queue: str, shadow: str | None = None) -> str:
     """A Celery message that asks for `fleet.run(job_id, seq)`; `shadow` is the name that Flower shows."""
     task_id = f"{job_id}:{seq}"

@@ -26,7 +26,16 @@ class Database:
             max_size=max_connections,
             timeout=wait_s,
             open=False,
-            kwargs={"autocommit": True, "row_factory": dict_row, "connect_timeout": 5},
+            kwargs={
+                "autocommit": True,
+                "row_factory": dict_row,
+                "connect_timeout": 5,
+                # A server that vanished without a word must not hold a request for the minutes of TCP's patience.
+                "tcp_user_timeout": 10_000,
+                "keepalives_idle": 10,
+                "keepalives_interval": 5,
+                "keepalives_count": 3,
+            },
             reconnect_timeout=30,
             name="record",
         )
@@ -47,7 +56,8 @@ class Database:
     def run(self, statement: str, parameters: Mapping[str, Any] | None = None) -> list[Row]:
         """Rows of the statement, empty where it returns none.
 
-        Raises DependencyError `database-unavailable` when PostgreSQL cannot be reached or ends the connection twice.
+        Raises DependencyError `database-unavailable` when PostgreSQL cannot be reached or ends the connection twice,
+        and `database-not-migrated` when the schema is older than this version of Fleet.
         """
         try:
             return self._once(statement, parameters)
@@ -56,10 +66,7 @@ class Database:
         try:
             return self._once(statement, parameters)
         except _Broken as broken:
-            raise DependencyError(
-                "PostgreSQL cannot be reached: the record is unavailable, try again shortly",
-                code="database-unavailable",
-            ) from broken.__cause__
+            raise _unavailable() from broken.__cause__
 
     def one(self, statement: str, parameters: Mapping[str, Any] | None = None) -> Row | None:
         rows = self.run(statement, parameters)
@@ -70,9 +77,23 @@ class Database:
             with self._pool.connection() as connection:
                 cursor = connection.execute(statement.encode(), parameters or {})
                 return cursor.fetchall() if cursor.description is not None else []
-        except (psycopg.OperationalError, psycopg.InterfaceError, PoolTimeout, PoolClosed) as error:
+        # No connection came within `wait_s`: another wait would only double it.
+        except (PoolTimeout, PoolClosed) as error:
+            raise _unavailable() from error
+        except (psycopg.OperationalError, psycopg.InterfaceError) as error:
             raise _Broken from error
+        except (psycopg.errors.UndefinedTable, psycopg.errors.UndefinedColumn) as error:
+            raise DependencyError(
+                "the record has not the schema of this version of Fleet: run `fleet migrate`",
+                code="database-not-migrated",
+            ) from error
 
 
 class _Broken(Exception):
     """The connection failed, not the statement."""
+
+
+def _unavailable() -> DependencyError:
+    return DependencyError(
+        "PostgreSQL cannot be reached: the record is unavailable, try again shortly", code="database-unavailable"
+    )

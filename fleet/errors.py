@@ -2,6 +2,7 @@
 
 FleetError
 ├── InputError            the caller's input is wrong; never retried
+│   ├── MalformedRequest      a body or header that cannot be read at all
 │   ├── ValidationFailed      a request or parameter breaks its schema
 │   ├── UnsupportedMedia      the bytes are not a format that the task reads
 │   ├── CorruptInput          the format is right but the bytes are damaged
@@ -50,6 +51,10 @@ class FleetError(Exception):
 
 class InputError(FleetError):
     code = "invalid-input"
+
+
+class MalformedRequest(InputError):
+    code = "malformed-request"
 
 
 class ValidationFailed(InputError):

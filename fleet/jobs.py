@@ -12,7 +12,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from psycopg.types.json import Jsonb
+from psycopg.types.json import Json, Jsonb
 from pydantic import JsonValue
 
 from fleet.contracts import (
@@ -206,6 +206,10 @@ class JobStore:
         )
         return [_job(row) for row in rows]
 
+    def ended_among(self, job_ids: Sequence[UUID]) -> set[UUID]:
+        """Those of the jobs that have ended."""
+        return {row["id"] for row in self._database.run(_SQL["ended_among"], {"ids": list(job_ids)})}
+
     def claim(self, job_id: UUID, owner: str, lease_s: float) -> Claim | None:
         """Takes the job for one attempt; None when the message was a duplicate, stale or of an ended job."""
         row = self._database.one(_SQL["claim_job"], {"id": job_id, "owner": owner, "lease_s": lease_s})
@@ -249,7 +253,7 @@ class JobStore:
             token
             | _ending(ending)
             | {
-                "result": Jsonb(result),
+                "result": Json(result),
                 "artifacts": Jsonb([artifact.model_dump(mode="json") for artifact in artifacts]),
                 "inputs": Jsonb([item.model_dump(mode="json") for item in inputs]),
             },

@@ -13,3 +13,19 @@ WORKER_STAGE_SECONDS = ("fleet_worker_stage_seconds", "Seconds that a job spent 
 WORKER_STAGE_SECONDS_BUCKETS = (
     0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0, 3600.0
 )  # fmt: skip
+
+HTTP_REQUESTS = ("fleet_http_requests_total", "Requests answered, by route template, method and status")
+HTTP_SECONDS = ("fleet_http_request_seconds", "Seconds from a request to the end of its answer, waiting included")
+#: From a millisecond to the longest `Prefer: wait`.
+HTTP_SECONDS_BUCKETS = (
+    0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 100.0, 300.0
+)  # fmt: skip
+JOBS_SUBMITTED = ("fleet_jobs_submitted_total", "Jobs accepted, by task and model")
+PUBLICATIONS_FAILED = ("fleet_publications_failed_total", "Jobs accepted while the broker could not be told")
+QUEUE_JOBS = ("fleet_queue_jobs", "Jobs that wait, by queue, as the record knows them")
+QUEUE_OLDEST_SECONDS = ("fleet_queue_oldest_seconds", "Age of the job that has waited longest, by queue")
+QUEUE_MESSAGES = ("fleet_queue_messages", "Messages that lie in the broker, by queue")
+WORKERS_ALIVE = ("fleet_workers_alive", "Workers seen lately and not draining, by pool")
+RECONCILER_LEADER = ("fleet_reconciler_leader", "1 in the one api process whose reconciler works, else 0")
+RECONCILER_ACTIONS = ("fleet_reconciler_actions_total", "What the reconciler repaired or swept, by action")
+RECONCILER_FAULTS = ("fleet_reconciler_faults_total", "Steps of the reconciler that failed, by step")

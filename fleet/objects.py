@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, BinaryIO, cast
+from urllib.parse import quote
 from uuid import UUID
 
 import urllib3
@@ -26,6 +27,8 @@ from fleet.settings import Settings
 
 CHUNK = 1024 * 1024
 _CONNECT_S, _READ_S = 3.0, 60.0
+#: What S3 says when the thing, or a part of it, is not there.
+_MISSING = frozenset({"NoSuchKey", "NoSuchObject", "NoSuchUpload", "InvalidPart", "EntityTooSmall"})
 
 
 @dataclass(frozen=True)
@@ -46,6 +49,13 @@ def result_key(job_id: UUID, attempt: int, name: str) -> str:
 def file_digest(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def content_disposition(name: str) -> str:
+    """The header that downloads under this name: an ASCII form, and the full one of RFC 6266 where they differ."""
+    plain = "".join(letter if " " <= letter <= "~" and letter not in '"\\%' else "_" for letter in name)
+    full = "" if plain == name else f"; filename*=UTF-8''{quote(name, safe='')}"
+    return f'attachment; filename="{plain}"{full}'
 
 
 class ObjectStore:
@@ -92,9 +102,12 @@ class ObjectStore:
                     code="object-store-unavailable",
                 )
 
-    def put_file(self, key: str, path: Path, *, media_type: str, name: str) -> ObjectRef:
-        """Stores a file, in parts when it is large; returns its reference with the digest."""
-        digest = file_digest(path)
+    def put_file(self, key: str, path: Path, *, media_type: str, name: str, sha256: str | None = None) -> ObjectRef:
+        """Stores a file, in parts when it is large; returns its reference with the digest.
+
+        Give `sha256` when the digest is known already: it saves reading the file once more.
+        """
+        digest = sha256 or file_digest(path)
         with path.open("rb") as stream:
             return self._put(key, stream, path.stat().st_size, digest, media_type=media_type, name=name)
 
@@ -159,9 +172,9 @@ class ObjectStore:
 
     def presigned_get(self, reference: ObjectRef) -> str:
         """A URL that downloads the object under its name."""
-        name = (reference.name or reference.key.rsplit("/", 1)[-1]).replace('"', "")
+        name = reference.name or reference.key.rsplit("/", 1)[-1]
         headers: dict[str, str | list[str] | tuple[str]] = {
-            "response-content-disposition": f'attachment; filename="{name}"',
+            "response-content-disposition": content_disposition(name),
             "response-content-type": reference.media_type,
         }
         with _s3_errors(reference.key):
@@ -222,7 +235,7 @@ def _s3_errors(what: str) -> Iterator[None]:
     try:
         yield
     except S3Error as error:
-        if error.code in ("NoSuchKey", "NoSuchObject", "NoSuchUpload", "InvalidPart"):
+        if error.code in _MISSING:
             raise NotFound(f"the object store has no {what}", code="object-not-found", object=what) from error
         raise _unavailable(what, error) from error
     except (MinioException, urllib3.exceptions.HTTPError, OSError) as error:

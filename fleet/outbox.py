@@ -4,7 +4,10 @@ The job row is the outbox. A publication is only a hint; these statements find t
 looking at every waiting job (decision 0002).
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
+from typing import cast
 from uuid import UUID
 
 from fleet.contracts import Job
@@ -17,9 +20,13 @@ _UPLOADS = statements("uploads")
 
 @dataclass(frozen=True)
 class Publication:
+    """A message to send: see `fleet.broker.message`."""
+
     job_id: UUID
     queue: str
     seq: int
+    task: str
+    model: str
 
 
 @dataclass(frozen=True)
@@ -46,11 +53,22 @@ class Outbox:
     def take_unpublished(self, limit: int) -> list[Publication]:
         """Marks due jobs as published and returns them: publish them now."""
         rows = self._database.run(_SQL["take_unpublished"], {"limit": limit})
-        return [Publication(row["id"], row["queue"], row["publish_seq"]) for row in rows]
+        return [Publication(row["id"], row["queue"], row["publish_seq"], row["task"], row["model"]) for row in rows]
 
-    def forget_publications(self, before: object) -> None:
-        """The broker lost everything that was published before that moment of the database's clock."""
-        self._database.run(_SQL["forget_publications"], {"before": before})
+    def unpublish(self, publications: Sequence[Publication]) -> None:
+        """The broker refused them after they were taken: due again in a second."""
+        ids, seqs = [item.job_id for item in publications], [item.seq for item in publications]
+        self._database.run(_SQL["unpublish"], {"ids": ids, "seqs": seqs})
+
+    def forget_publications(self, before: datetime) -> int:
+        """The broker lost what was published before that moment of the database's clock; how many jobs that is."""
+        (row,) = self._database.run(_SQL["forget_publications"], {"before": before})
+        return cast(int, row["jobs"])
+
+    def overdue_queues(self, names: Sequence[str], grace_s: float) -> list[str]:
+        """Those of the queues in which a published job has waited longer than the grace."""
+        rows = self._database.run(_SQL["overdue_queues"], {"queues": list(names), "grace_s": grace_s})
+        return [row["name"] for row in rows]
 
     def forget_overtaken(self, queue: str, *, empty: bool, grace_s: float, limit: int) -> int:
         """How many jobs of a queue turned out to have lost their message; they are due again."""
@@ -61,11 +79,10 @@ class Outbox:
         rows = self._database.run(_SQL["waiting_queues"])
         return [Waiting(row["queue"], row["waiting"], row["oldest_s"]) for row in rows]
 
-    def now(self) -> object:
+    def now(self) -> datetime:
         """The database's clock."""
-        row = self._database.one(_SQL["now"])
-        assert row is not None  # noqa: S101 (a SELECT without FROM has one row)
-        return row["now"]
+        (row,) = self._database.run(_SQL["now"])
+        return cast(datetime, row["now"])
 
     def forget_idempotency_keys(self) -> None:
         self._database.run(_UPLOADS["forget_idempotency_keys"])

@@ -1,7 +1,9 @@
 """Uploads: tickets for bytes on their way into the object store, until a job uses them."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import TypeVar
 from uuid import UUID
 
 from fleet.contracts import ObjectRef
@@ -10,6 +12,7 @@ from fleet.errors import NotFound
 from fleet.sql import statements
 
 _SQL = statements("uploads")
+Found = TypeVar("Found")
 
 
 @dataclass(frozen=True)
@@ -63,34 +66,45 @@ class UploadStore:
 
     def get(self, upload_id: UUID, tenant: str) -> Upload:
         """Raises NotFound `upload-not-found`, also when it has expired unused."""
-        row = _found(self._database.one(_SQL["get_upload"], {"id": upload_id, "tenant": tenant}), upload_id)
-        upload = _upload(row)
-        if upload.expired and not upload.used:
-            raise NotFound(f"upload {upload_id} has expired: upload the file again", code="upload-not-found")
-        return upload
+        return self.get_many([upload_id], tenant)[upload_id]
+
+    def get_many(self, upload_ids: Sequence[UUID], tenant: str) -> dict[UUID, Upload]:
+        """The same for several in one statement; raises for the first that is missing."""
+        rows = self._database.run(_SQL["get_uploads"], {"ids": list(upload_ids), "tenant": tenant})
+        uploads = {row["id"]: _alive(_upload(row)) for row in rows}
+        for upload_id in upload_ids:
+            _found(uploads.get(upload_id), upload_id)
+        return uploads
 
     def find_by_key(self, bucket: str, key: str, tenant: str) -> Upload | None:
+        """Raises NotFound `upload-not-found` when it has expired unused."""
         row = self._database.one(_SQL["find_upload_by_key"], {"bucket": bucket, "key": key, "tenant": tenant})
-        return _upload(row) if row else None
+        return _alive(_upload(row)) if row else None
 
     def complete(self, upload_id: UUID, tenant: str, sha256: str | None = None) -> Upload:
         parameters = {"id": upload_id, "tenant": tenant, "sha256": sha256}
         return _upload(_found(self._database.one(_SQL["complete_upload"], parameters), upload_id))
 
     def delete(self, upload_id: UUID, tenant: str) -> Upload | None:
-        """The deleted upload, whose object is then to be removed; None when a job uses it or it is unknown."""
+        """The deleted upload, whose object was removed before; None when a job uses it or it is unknown."""
         row = self._database.one(_SQL["delete_upload"], {"id": upload_id, "tenant": tenant})
         return _upload(row) if row else None
 
-    def take_stale(self, limit: int) -> list[Upload]:
-        """Deletes the records of unused uploads past their time; their objects are then to be removed."""
-        return [_upload(row) for row in self._database.run(_SQL["take_stale_uploads"], {"limit": limit})]
+    def stale(self, limit: int) -> list[Upload]:
+        """Unused uploads past their time: remove their objects, then `delete` them."""
+        return [_upload(row) for row in self._database.run(_SQL["stale_uploads"], {"limit": limit})]
 
 
-def _found(row: Row | None, upload_id: UUID) -> Row:
-    if row is None:
+def _found(what: Found | None, upload_id: UUID) -> Found:
+    if what is None:
         raise NotFound(f"there is no upload {upload_id}", code="upload-not-found", upload_id=str(upload_id))
-    return row
+    return what
+
+
+def _alive(upload: Upload) -> Upload:
+    if upload.expired and not upload.used:
+        raise NotFound(f"upload {upload.id} has expired: upload the file again", code="upload-not-found")
+    return upload
 
 
 def _upload(row: Row) -> Upload:

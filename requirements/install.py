@@ -60,10 +60,10 @@ class Environment:
             return False
         script = self.path / "bin" / "pip"
         made_here = script.is_file() and str(self.path) in script.read_text("utf-8", "replace")
-        probe = "import sys, pip; sys.exit(sys.version_info < (3, 11))"
-        return (
-            made_here and subprocess.run([self.python, "-c", probe], check=False, capture_output=True).returncode == 0
-        )
+        if not made_here:
+            return False
+        probe = [str(self.python), "-c", "import sys, pip; sys.exit(sys.version_info < (3, 11))"]
+        return subprocess.run(probe, check=False, capture_output=True).returncode == 0
 
     def create(self) -> None:
         version = f"{sys.version_info.major}.{sys.version_info.minor}"
@@ -97,7 +97,8 @@ class Environment:
 
     def pip(self, arguments: list[str], total: int) -> None:
         """Runs `pip install`, showing how far it is; everything it says goes to `.venv/install.log`."""
-        command = [self.python, "-m", "pip", "install", "--no-input", "--progress-bar", "off", *arguments]
+        options = ["--no-input", "--progress-bar", "off"]
+        command = [str(self.python), "-m", "pip", "install", *options, *arguments]
         log = self.path / "install.log"
         with (
             log.open("w", encoding="utf-8") as record,

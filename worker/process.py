@@ -20,7 +20,7 @@ from worker.engine.repository import ModelVersion, Repository
 from worker.engine.session import SessionSetup
 from worker.leases import LeaseKeeper
 from worker.measures import Measures
-from worker.media.limits import limits_of
+from worker.media.limits import VolumeLimits
 from worker.runner import Identity, Runner
 from worker.tasks import find_tasks
 
@@ -72,7 +72,7 @@ def assemble(settings: Settings, device: Device) -> Process:
     if settings.worker_scratch is not None:
         settings.worker_scratch.mkdir(parents=True, exist_ok=True)
     scratch = Path(tempfile.mkdtemp(prefix="fleet-worker-", dir=settings.worker_scratch))
-    codecs = Codecs(limits_of(settings), scratch)
+    codecs = Codecs(_volume_limits(settings), scratch)
     runner = Runner(
         identity=Identity(name, device),
         jobs=jobs,
@@ -111,4 +111,12 @@ def session_setup(version: ModelVersion, device: Device) -> SessionSetup:
         intra_op_threads=options.intra_op_threads or device.intra_op_threads,
         spin=device.concurrency == 1,
         graph_optimization=options.graph_optimization,
+    )
+
+
+def _volume_limits(settings: Settings) -> VolumeLimits:
+    return VolumeLimits(
+        max_voxels=settings.volume_max_voxels,
+        max_bytes=settings.volume_max_bytes,
+        max_files=settings.archive_max_files,
     )

@@ -19,7 +19,8 @@ CREATE TABLE job (
     params jsonb NOT NULL DEFAULT '{}',
     inputs jsonb NOT NULL DEFAULT '[]',
     labels jsonb NOT NULL DEFAULT '{}',
-    result jsonb,
+    -- json, not jsonb: its fields come back in the order in which the task wrote them.
+    result json,
     artifacts jsonb NOT NULL DEFAULT '[]',
     error jsonb,
     -- The fencing token: it grows with every claim and guards every later write.
@@ -52,8 +53,9 @@ CREATE TABLE job (
 CREATE INDEX job_by_tenant ON job (tenant, id DESC);
 CREATE INDEX job_by_tenant_state ON job (tenant, state, id DESC);
 CREATE INDEX job_unpublished ON job (publish_after) WHERE state = 'queued' AND published_at IS NULL;
-CREATE INDEX job_waiting ON job (queue, published_at) WHERE state = 'queued';
-CREATE INDEX job_taken ON job (queue, published_at) WHERE attempt > 0;
+-- With created_at, so that depth and age of the queues are read from the index alone.
+CREATE INDEX job_waiting ON job (queue, published_at) INCLUDE (created_at) WHERE state = 'queued';
+CREATE INDEX job_taken ON job (queue, published_at) WHERE state IN ('running', 'succeeded');
 CREATE INDEX job_leased ON job (lease_until) WHERE state = 'running';
 CREATE INDEX job_open_deadline ON job (deadline) WHERE state = 'queued';
 

@@ -29,7 +29,7 @@ RETURNING *
 -- The job that an idempotency key stands for.
 SELECT job.*, idempotency.fingerprint
   FROM idempotency JOIN job ON job.id = idempotency.job_id
- WHERE idempotency.tenant = %(tenant)s AND idempotency.key = %(key)s
+ WHERE idempotency.tenant = %(tenant)s AND idempotency.key = %(key)s AND idempotency.expires_at > clock_timestamp()
 
 -- publication_failed --
 -- The doorbell could not be rung: the reconciler will do it.
@@ -106,6 +106,8 @@ UPDATE job
    SET state = CASE WHEN cancel_requested THEN 'cancelled'
                     WHEN %(retryable)s AND attempt - drains < max_attempts THEN 'queued' ELSE 'failed' END,
        error = %(error)s, timings = %(timings)s, ran_on = %(ran_on)s, stage = NULL,
+       progress = CASE WHEN NOT cancel_requested AND %(retryable)s AND attempt - drains < max_attempts
+                       THEN 0 ELSE progress END,
        lease_owner = NULL, lease_until = NULL, published_at = NULL, publish_seq = publish_seq + 1,
        publish_after = clock_timestamp() + least(300, 2 ^ least(attempt - drains, 10)) * (0.5 + random() / 2) * interval '1 second',
        finished_at = CASE WHEN NOT cancel_requested AND %(retryable)s AND attempt - drains < max_attempts
@@ -175,16 +177,29 @@ UPDATE job SET published_at = clock_timestamp()
  WHERE id IN (SELECT id FROM job
                WHERE state = 'queued' AND published_at IS NULL AND publish_after <= clock_timestamp()
                ORDER BY publish_after LIMIT %(limit)s FOR UPDATE SKIP LOCKED)
-RETURNING id, queue, publish_seq
+RETURNING id, queue, publish_seq, task, model
+
+-- unpublish --
+-- The broker did not take the batch after all: due again in a second.
+UPDATE job SET published_at = NULL, publish_after = clock_timestamp() + interval '1 second'
+  FROM unnest(%(ids)s::uuid[], %(seqs)s::int[]) AS lost (id, seq)
+ WHERE job.id = lost.id AND job.publish_seq = lost.seq AND job.state = 'queued'
+
+-- ended_among --
+-- Which of these jobs have ended: one statement for all that anybody waits for.
+SELECT id FROM job WHERE id = ANY(%(ids)s) AND state NOT IN ('queued', 'running')
 
 -- forget_publications --
 -- The broker lost everything (its canary is gone): all that waits is to be published anew.
-UPDATE job SET published_at = NULL, publish_seq = publish_seq + 1, publish_after = clock_timestamp()
- WHERE state = 'queued' AND published_at IS NOT NULL AND published_at < %(before)s
+WITH lost AS (
+    UPDATE job SET published_at = NULL, publish_seq = publish_seq + 1, publish_after = clock_timestamp()
+     WHERE state = 'queued' AND published_at IS NOT NULL AND published_at < %(before)s
+    RETURNING 1)
+SELECT count(*) AS jobs FROM lost
 
 -- forget_overtaken --
 -- Queues are first in, first out. A job that waits although one published clearly later was taken, or although
--- its queue is empty, has lost its message.
+-- its queue is empty, has lost its message. A job that went back to the queue is not one that was taken.
 UPDATE job SET published_at = NULL, publish_seq = publish_seq + 1, publish_after = clock_timestamp()
  WHERE id IN (
     SELECT waiting.id
@@ -192,10 +207,17 @@ UPDATE job SET published_at = NULL, publish_seq = publish_seq + 1, publish_after
      WHERE waiting.state = 'queued' AND waiting.queue = %(queue)s
        AND waiting.published_at < clock_timestamp() - %(grace_s)s * interval '1 second'
        AND (%(empty)s OR waiting.published_at <
-            (SELECT max(taken.published_at) FROM job AS taken WHERE taken.queue = %(queue)s AND taken.attempt > 0)
+            (SELECT max(taken.published_at) FROM job AS taken
+              WHERE taken.queue = %(queue)s AND taken.state IN ('running', 'succeeded'))
             - %(grace_s)s * interval '1 second')
      ORDER BY waiting.published_at LIMIT %(limit)s FOR UPDATE SKIP LOCKED)
 RETURNING id
+
+-- overdue_queues --
+-- Those of the queues in which a job has waited longer than the grace: the only ones worth a look at forget_overtaken.
+SELECT name FROM unnest(%(queues)s::text[]) AS name
+ WHERE EXISTS (SELECT FROM job WHERE job.queue = name AND job.state = 'queued'
+                  AND job.published_at < clock_timestamp() - %(grace_s)s * interval '1 second')
 
 -- waiting_queues --
 -- The queues in which anything waits, with how much and how long (seconds).

@@ -5,9 +5,9 @@ VALUES (%(id)s, %(tenant)s, %(bucket)s, %(key)s, %(name)s, %(size)s, %(sha256)s,
 ON CONFLICT (id) DO UPDATE SET state = upload.state
 RETURNING *
 
--- get_upload --
+-- get_uploads --
 SELECT *, expires_at <= clock_timestamp() AS expired
-  FROM upload WHERE id = %(id)s AND tenant = %(tenant)s
+  FROM upload WHERE id = ANY(%(ids)s) AND tenant = %(tenant)s
 
 -- find_upload_by_key --
 SELECT *, expires_at <= clock_timestamp() AS expired
@@ -24,12 +24,11 @@ RETURNING *
 DELETE FROM upload WHERE id = %(id)s AND tenant = %(tenant)s AND used_at IS NULL
 RETURNING *
 
--- take_stale_uploads --
+-- stale_uploads --
 -- Never used and past their time, with an hour of grace for a submit that is just under way.
-DELETE FROM upload
- WHERE id IN (SELECT id FROM upload WHERE used_at IS NULL AND expires_at < clock_timestamp() - interval '1 hour'
-               ORDER BY expires_at LIMIT %(limit)s FOR UPDATE SKIP LOCKED)
-RETURNING *
+SELECT * FROM upload
+ WHERE used_at IS NULL AND expires_at < clock_timestamp() - interval '1 hour'
+ ORDER BY expires_at LIMIT %(limit)s
 
 -- forget_idempotency_keys --
 DELETE FROM idempotency WHERE expires_at < clock_timestamp() - interval '1 minute'

@@ -1,0 +1,54 @@
+# Needs GNU make and Python 3.11 or newer. Everything is installed into .venv, once; `make clean` takes it away.
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+.PHONY: help demo test check lint types imports format env lock clean run-env dev-env
+BENCHMARKS := bench-segmentation bench-memory bench-up bench-noop
+.PHONY: $(BENCHMARKS)
+BIN := .venv/bin
+
+help: ## This list
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' Makefile | awk -F'|' '{printf "%-28s %s\n", $$1, $$2}'
+
+demo: run-env ## Start a whole Fleet on this machine, segment the example head and show the result
+	@$(BIN)/fleet demo $(ARGS)
+
+test: dev-env ## All tests, against real servers; ARGS="-k name" picks some
+	@$(BIN)/pytest -n 2 --dist loadfile $(ARGS)
+
+check: lint types imports test ## What CI runs
+
+lint: dev-env ## Ruff: rules and format
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+
+types: dev-env ## Mypy, strict
+	@$(BIN)/mypy
+	@$(BIN)/mypy requirements/install.py
+	@$(BIN)/mypy --explicit-package-bases tests examples benchmarks
+
+imports: dev-env ## Which package may import which
+	@$(BIN)/lint-imports
+
+format: dev-env ## Put every file into the house format
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+bench-segmentation: run-env ## A volume through Fleet against the bare runtime
+bench-memory: run-env ## Memory while models come and go
+bench-up: run-env ## How long until the local stack answers
+bench-noop: run-env ## What a job costs besides its model
+$(BENCHMARKS): bench-%:
+	@$(BIN)/python benchmarks/$*.py $(ARGS)
+
+env: ## Write .env for docker compose, with fresh secrets
+	@sh docker/make-env.sh
+
+lock: ## Choose and pin all packages anew (needs uv)
+	@sh -c 'command -v uv >/dev/null || { echo "make lock needs uv" >&2; exit 1; }'
+	@bash requirements/lock.sh
+
+clean: ## Remove .venv, caches and build results
+	@rm -rf .venv dist build out .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+
+run-env: ; @sh requirements/install.sh run
+dev-env: ; @sh requirements/install.sh dev

@@ -1,0 +1,95 @@
+"""`python -m api`: the front door as a process of its own."""
+
+import ipaddress
+import socket
+import sys
+from pathlib import Path
+
+import uvicorn
+
+from api.app import create_app
+from api.waiting import Waiters
+from fleet.errors import FleetError
+from fleet.logs import configure_logs, get_logger
+from fleet.settings import Settings
+
+#: What a request gets to finish when the process is told to end.
+GRACE_S = 15
+log = get_logger("api")
+
+
+class _Server(uvicorn.Server):
+    """Lets waiting callers go first when it is told to end: their jobs go on without them."""
+
+    def __init__(self, config: uvicorn.Config, waiters: Waiters) -> None:
+        super().__init__(config)
+        self._waiters = waiters
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        for server in self.servers:
+            for listening in server.sockets:
+                host, port = listening.getsockname()[:2]
+                log.info("listening", host=host, port=port)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self._waiters.release()
+        await super().shutdown(sockets)
+
+
+def serve(settings: Settings) -> int:
+    """Serves until a signal comes; returns the exit code. Logs must be configured."""
+    app = create_app(settings)
+    config = uvicorn.Config(
+        app,
+        host=settings.api_host,
+        port=settings.api_port,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_keep_alive=65,
+        timeout_graceful_shutdown=GRACE_S,
+        lifespan="on",
+    )
+    server = _Server(config, app.state.services.waiters)
+    server.run()
+    return 0 if server.started else 1
+
+
+def refusal(settings: Settings) -> str | None:
+    """Why this server must not start, in one line; None when it may."""
+    try:
+        keys = settings.tenant_keys
+    except FleetError as error:
+        return error.message
+    if not keys and not _is_loopback(settings.api_host):
+        return (
+            f"API_HOST={settings.api_host} can be reached from outside and API_KEYS is empty: "
+            "set API_KEYS=tenant:key, or API_HOST=127.0.0.1"
+        )
+    return None
+
+
+def main() -> int:
+    settings = Settings()
+    configure_logs(settings)
+    reason = refusal(settings)
+    if reason is not None:
+        sys.stderr.write(f"error: {reason}\n")
+        return 2
+    for name in settings.unknown_names(Path(".env")):
+        log.warning("unknown name in .env: is it spelled right?", name=name)
+    if not settings.tenant_keys:
+        log.warning("authentication is off: everybody on this machine is the tenant `default`")
+    return serve(settings)
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

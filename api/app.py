@@ -1,0 +1,141 @@
+"""The composition of the front door: every object is built here, and opened and closed with the app."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from fastapi import FastAPI
+from starlette.concurrency import run_in_threadpool
+from starlette.middleware import Middleware
+
+from api import problems
+from api.body_limit import BodyLimit
+from api.cards import Cards
+from api.doorbell import Doorbell
+from api.inputs import Inputs
+from api.leadership import Leadership
+from api.measures import Measures
+from api.queue_figures import QueueFigures
+from api.readiness import Check, Readiness
+from api.reconciler import Reconciler
+from api.request_events import RequestEvents
+from api.routes import artifacts, health, jobs, models, uploads
+from api.services import Services
+from api.submission import Submission
+from api.tenants import Tenants
+from api.tickets import Tickets
+from api.waiting import Waiters
+from fleet import migrate
+from fleet.broker import Broker
+from fleet.catalogue import Catalogue
+from fleet.database import Database
+from fleet.errors import DependencyError
+from fleet.jobs import JobStore
+from fleet.logs import get_logger
+from fleet.objects import ObjectStore
+from fleet.outbox import Outbox
+from fleet.settings import Settings
+from fleet.uploads import UploadStore
+
+log = get_logger(__name__)
+
+
+def create_app(settings: Settings) -> FastAPI:
+    """The app, closed; its lifespan opens it. Servers may be down at that time: `/readyz` tells."""
+    services = _services(settings)
+    app = FastAPI(
+        title="Fleet",
+        description="Runs ONNX models as durable jobs.",
+        version="1",
+        lifespan=_lifespan,
+        # Ours are the spans and figures; the framework's own would be exported twice.
+        telemetry={"tracing": False, "metrics": False, "logs": False, "operation_spans": False},
+        middleware=[
+            Middleware(RequestEvents, measures=services.measures),
+            Middleware(BodyLimit, max_body_bytes=settings.max_body_bytes),
+        ],
+    )
+    app.state.services = services
+    problems.install(app)
+    app.include_router(uploads.router)
+    app.include_router(jobs.router)
+    app.include_router(artifacts.router)
+    app.include_router(models.router)
+    app.include_router(health.router)
+    return app
+
+
+def _services(settings: Settings) -> Services:
+    dsn, redis_url = settings.database_dsn, settings.redis_url.get_secret_value()
+    database = Database(dsn, max_connections=settings.postgres_pool_size)
+    broker = Broker(redis_url)
+    objects = ObjectStore(settings)
+    measures = Measures()
+    catalogue, uploads, outbox = Catalogue(database), UploadStore(database), Outbox(database)
+    job_store = JobStore(database, idempotency_ttl_s=settings.idempotency_ttl_s)
+    inputs = Inputs(uploads, job_store, objects)
+    measures.also(QueueFigures(outbox, broker, catalogue))
+    return Services(
+        settings=settings,
+        database=database,
+        broker=broker,
+        doorbell=Doorbell(broker),
+        objects=objects,
+        catalogue=catalogue,
+        jobs=job_store,
+        tenants=Tenants(settings.tenant_keys),
+        submission=Submission(
+            cards=Cards(catalogue),
+            inputs=inputs,
+            jobs=job_store,
+            broker=broker,
+            measures=measures,
+            default_deadline_s=settings.default_deadline_s,
+        ),
+        tickets=Tickets(settings, uploads, objects, inputs),
+        waiters=Waiters(redis_url, job_store.ended_among),
+        reconciler=Reconciler(
+            outbox=outbox,
+            uploads=uploads,
+            catalogue=catalogue,
+            objects=objects,
+            broker=broker,
+            leadership=Leadership(dsn),
+            measures=measures,
+            every_s=settings.reconcile_every_s,
+        ),
+        readiness=Readiness(
+            {
+                "postgresql": Check(lambda: _check_record(dsn)),
+                "objects": Check(objects.check),
+                # Without it jobs are accepted all the same, and published when it is back.
+                "redis": Check(broker.check, failing="warn"),
+            }
+        ),
+        measures=measures,
+    )
+
+
+@asynccontextmanager
+async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
+    services: Services = app.state.services
+    services.database.open()
+    try:
+        await run_in_threadpool(services.objects.ensure_bucket)
+    except DependencyError as error:
+        log.warning("the object store is not there yet", error=error.code)
+    services.waiters.start()
+    services.reconciler.start()
+    try:
+        yield
+    finally:
+        await services.waiters.close()
+        await run_in_threadpool(services.reconciler.close)
+        services.readiness.close()
+        services.broker.close()
+        services.database.close()
+
+
+def _check_record(dsn: str) -> None:
+    missing = migrate.pending(dsn)
+    if missing:
+        raise DependencyError(f"migrations {missing} are missing: run `fleet migrate`", code="database-not-migrated")

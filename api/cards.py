@@ -1,0 +1,94 @@
+"""The catalogue as the hot path needs it: cards with their params validators, kept for a moment.
+
+Only what was found is kept, so that a new model is known at once; what changes is known after `KEEP_S`.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from jsonschema import Draft202012Validator
+from jsonschema.exceptions import ValidationError
+from referencing import Registry
+
+from api.problems import pointer
+from fleet.catalogue import Catalogue
+from fleet.contracts import Card, Pool
+from fleet.errors import ValidationFailed
+
+#: Seconds. A job may be routed to a pool whose last worker died as long ago.
+KEEP_S = 1.5
+Kept = TypeVar("Kept")
+
+
+@dataclass(frozen=True)
+class CheckedCard:
+    """A card, and what checks a request's params against it."""
+
+    card: Card
+    validator: Draft202012Validator
+
+    def check_params(self, params: dict[str, Any]) -> None:
+        """Raises ValidationFailed that lists every fault."""
+        faults = [
+            {"detail": _explained(fault), "pointer": pointer(["params", *fault.absolute_path])}
+            for fault in self.validator.iter_errors(params)
+        ]
+        if faults:
+            shown = "; ".join(f"{fault['pointer']}: {fault['detail']}" for fault in faults[:3])
+            raise ValidationFailed(f"the params do not fit the model {self.card.name!r}: {shown}", faults)
+
+
+class Cards:
+    """Thread-safe: at worst two threads ask the same at once."""
+
+    def __init__(self, catalogue: Catalogue) -> None:
+        self._catalogue = catalogue
+        self._cards: dict[tuple[str, int | None], tuple[float, CheckedCard]] = {}
+        self._pools: dict[None, tuple[float, frozenset[Pool]]] = {}
+
+    def get(self, name: str, version: int | None) -> CheckedCard:
+        """The card of that version, by default the highest. Raises NotFound `model-not-found`."""
+        return _kept(self._cards, (name, version), lambda: self._checked(name, version))
+
+    def live_pools(self) -> frozenset[Pool]:
+        """Pools with at least one worker that is alive and takes work."""
+        return _kept(self._pools, None, self._alive)
+
+    def _checked(self, name: str, version: int | None) -> CheckedCard:
+        card = self._catalogue.get(name, version).card
+        # The empty registry: a schema may refer to its own parts and to nothing that would be fetched.
+        registry: Registry[Any] = Registry()
+        return CheckedCard(card, Draft202012Validator(card.params_schema, registry=registry))
+
+    def _alive(self) -> frozenset[Pool]:
+        return frozenset(worker.word.pool for worker in self._catalogue.workers() if not worker.word.draining)
+
+
+Key = TypeVar("Key")
+
+
+def _kept(store: dict[Key, tuple[float, Kept]], key: Key, ask: Callable[[], Kept]) -> Kept:
+    found = store.get(key)
+    if found is not None and time.monotonic() - found[0] < KEEP_S:
+        return found[1]
+    asked_at = time.monotonic()
+    value = ask()
+    store[key] = asked_at, value
+    return value
+
+
+def _explained(fault: ValidationError) -> str:
+    """What is wrong and what is allowed, without repeating a long value."""
+    if (
+        fault.validator == "additionalProperties"
+        and isinstance(fault.schema, dict)
+        and isinstance(fault.instance, dict)
+    ):
+        known = sorted(fault.schema.get("properties", {}))
+        unknown = sorted(set(fault.instance) - set(known))
+        return f"unknown: {', '.join(map(repr, unknown))[:200]}; known are: {', '.join(known) or 'none'}"
+    value = repr(fault.instance)
+    message = fault.message.replace(value, value[:80] + "…") if len(value) > 80 else fault.message
+    return message[:500]

@@ -1,0 +1,58 @@
+"""What the front door counts about itself, in a registry of its own. Names and help texts: `fleet/metrics.py`."""
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client.registry import Collector
+
+from fleet.metrics import (
+    HTTP_REQUESTS,
+    HTTP_SECONDS,
+    HTTP_SECONDS_BUCKETS,
+    JOBS_SUBMITTED,
+    PUBLICATIONS_FAILED,
+    RECONCILER_ACTIONS,
+    RECONCILER_FAULTS,
+    RECONCILER_LEADER,
+)
+
+_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+
+
+class Measures:
+    """Counters of one api process. Thread-safe."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self._requests = Counter(*HTTP_REQUESTS, ["route", "method", "status"], registry=self.registry)
+        self._seconds = Histogram(
+            *HTTP_SECONDS, ["route", "method"], buckets=HTTP_SECONDS_BUCKETS, registry=self.registry
+        )
+        self._submitted = Counter(*JOBS_SUBMITTED, ["task", "model"], registry=self.registry)
+        self._unpublished = Counter(*PUBLICATIONS_FAILED, registry=self.registry)
+        self._leader = Gauge(*RECONCILER_LEADER, registry=self.registry)
+        self._actions = Counter(*RECONCILER_ACTIONS, ["action"], registry=self.registry)
+        self._faults = Counter(*RECONCILER_FAULTS, ["step"], registry=self.registry)
+
+    def also(self, collector: Collector) -> None:
+        """Adds figures that are taken when they are asked for."""
+        self.registry.register(collector)
+
+    def request_answered(self, route: str, method: str, status: int, seconds: float) -> None:
+        # A method is the caller's word, and labels must stay bounded.
+        method = method if method in _METHODS else "other"
+        self._requests.labels(route, method, str(status)).inc()
+        self._seconds.labels(route, method).observe(seconds)
+
+    def job_submitted(self, task: str, model: str) -> None:
+        self._submitted.labels(task, model).inc()
+
+    def publication_failed(self) -> None:
+        self._unpublished.inc()
+
+    def leading(self, leader: bool) -> None:
+        self._leader.set(int(leader))
+
+    def reconciled(self, action: str, count: int) -> None:
+        self._actions.labels(action).inc(count)
+
+    def reconciler_failed(self, step: str) -> None:
+        self._faults.labels(step).inc()

@@ -1,0 +1,109 @@
+"""What callers may send, as types. Unknown fields are errors."""
+
+from collections.abc import Iterator
+from typing import Annotated, Any
+from uuid import UUID
+
+from pydantic import AfterValidator, Field, model_validator
+
+from api.names import clean_name
+from fleet.contracts import Frozen, Lane, ModelName, PriorityName, Sha256
+
+_DAY_S = 86_400.0
+
+
+def _texts(value: Any) -> Iterator[str]:
+    """Every text in a JSON value, keys included. The value's depth is bounded by the parser."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict):
+        for name, member in value.items():
+            yield name
+            yield from _texts(member)
+    elif isinstance(value, list):
+        for member in value:
+            yield from _texts(member)
+
+
+def _storable(value: Any) -> Any:
+    """PostgreSQL keeps every text but one with a NUL."""
+    if any("\0" in text for text in _texts(value)):
+        raise ValueError("a text must not contain the NUL character (\\u0000)")
+    return value
+
+
+def _labels(labels: dict[str, str]) -> dict[str, str]:
+    if len(labels) > 32:
+        raise ValueError(f"at most 32 labels, not {len(labels)}")
+    for name, value in labels.items():
+        if not 1 <= len(name) <= 256 or ":" in name:
+            raise ValueError("a label's name has 1 to 256 characters and no colon")
+        if len(value) > 256:
+            raise ValueError("a label's value has at most 256 characters")
+    return labels
+
+
+Params = Annotated[dict[str, Any], AfterValidator(_storable)]
+Labels = Annotated[dict[str, str], AfterValidator(_labels), AfterValidator(_storable)]
+#: A file name that a caller gave; made safe, never refused.
+GivenName = Annotated[str, Field(max_length=4096), AfterValidator(clean_name)]
+MediaType = Annotated[str, Field(pattern=r"^[A-Za-z0-9!#$&^_.+-]{1,127}/[A-Za-z0-9!#$&^_.+-]{1,127}$")]
+Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+
+class ObjectKey(Frozen):
+    bucket: str
+    key: Annotated[str, AfterValidator(_storable)] = Field(max_length=1024)
+
+
+class InputRequest(Frozen):
+    """Exactly one of `upload`, `object` and `data`."""
+
+    upload: UUID | None = Field(default=None, description="id of an upload of yours")
+    object: ObjectKey | None = Field(default=None, description="an upload or a result of yours")
+    data: str | None = Field(default=None, description="base64 of 1 byte to 64 KiB")
+    name: GivenName | None = Field(default=None, description="with `data`: the file name, a hint at the format")
+    media_type: MediaType | None = Field(default=None, description="with `data`")
+
+    @model_validator(mode="after")
+    def _one_source(self) -> "InputRequest":
+        given = [field for field in ("upload", "object", "data") if getattr(self, field) is not None]
+        if len(given) != 1:
+            raise ValueError(f"exactly one of `upload`, `object` and `data` is needed, not {len(given)}")
+        if self.data is None and (self.name is not None or self.media_type is not None):
+            raise ValueError("`name` and `media_type` go with `data` only")
+        return self
+
+
+class JobRequest(Frozen):
+    model: ModelName
+    version: int | None = Field(default=None, ge=1, le=2**31 - 1, description="null: the highest")
+    task: str | None = Field(default=None, max_length=128, description="given, it must be the model's")
+    inputs: list[InputRequest] = Field(default_factory=list, max_length=256)
+    params: Params = Field(default_factory=dict, description="checked against the model's `params_schema`")
+    priority: PriorityName = PriorityName.NORMAL
+    lane: Lane | None = Field(default=None, description="null: the model's")
+    deadline_s: Seconds | None = Field(
+        default=None, le=30 * _DAY_S, description="seconds from now in which the job must end"
+    )
+    execution_timeout_s: Seconds | None = Field(
+        default=None, le=7 * _DAY_S, description="seconds that one attempt may run; null: the model's"
+    )
+    max_attempts: int | None = Field(default=None, ge=1, le=10, description="null: the model's")
+    labels: Labels = Field(default_factory=dict)
+
+
+class UploadRequest(Frozen):
+    name: GivenName
+    size: int = Field(ge=0, description="bytes")
+    sha256: Sha256 | None = Field(default=None, description="verified before the bytes are used")
+    media_type: MediaType = "application/octet-stream"
+
+
+class PartRequest(Frozen):
+    number: int = Field(ge=1, le=10_000)
+    etag: str = Field(min_length=1, max_length=256, pattern=r"^[\x21-\x7e]+$")
+
+
+class CompleteRequest(Frozen):
+    parts: list[PartRequest] = Field(default_factory=list, max_length=10_000)

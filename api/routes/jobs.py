@@ -1,0 +1,178 @@
+"""/api/v1/jobs: submit, look, wait, cancel."""
+
+from datetime import UTC, datetime
+from typing import Annotated, Any
+from uuid import UUID
+
+import orjson
+from fastapi import Query, Request, Response
+from starlette.concurrency import run_in_threadpool
+
+from api.guarded import guarded_router, problems
+from api.headers import idempotency_key, preferred_wait_s, trace_context
+from api.requests import JobRequest
+from api.services import BaseUrl, Core, Services, Tenant
+from api.submission import Caller
+from api.views import API, JobPageView, JobView, job_view
+from fleet.contracts import Job, JobState, PriorityName, ShownState
+from fleet.errors import Conflict, NotFound, ValidationFailed
+from fleet.ids import new_id
+from fleet.jobs import JobFilter
+
+router = guarded_router(f"{API}/jobs", "jobs")
+
+
+@router.post(
+    "",
+    status_code=202,
+    response_model=JobView,
+    responses={200: {"model": JobView}, **problems(400, 404, 413, 415, 422)},
+)
+async def submit_job(body: JobRequest, request: Request, core: Core, tenant: Tenant, base_url: BaseUrl) -> Response:
+    """Accepts a job: 202 means that it is stored and will not be lost.
+
+    With `Prefer: wait=N` the answer comes when the job has ended (200), at the latest after N seconds (202).
+    With `Idempotency-Key` a repeat returns the first job.
+    """
+    wait_s = preferred_wait_s(request.headers, core.settings.max_wait_s)
+    caller = Caller(tenant, idempotency_key(request.headers), trace_context(request.headers))
+    job_id = new_id()
+    # Listen before the job exists: it may end before the submit has returned.
+    with core.waiters.listen(job_id) as bell:
+        submitted = await run_in_threadpool(core.submission.submit, body, caller, job_id)
+        job = submitted.job
+        if wait_s is not None and not submitted.replayed:
+            job = await bell.end_of(job, lambda: core.jobs.get(job_id, tenant), wait_s)
+    if wait_s is not None and submitted.replayed:
+        job = await _end_of(core, job.id, tenant, wait_s)
+    headers = {"location": f"{API}/jobs/{job.id}", **_applied(wait_s)}
+    if submitted.replayed:
+        headers["idempotency-replayed"] = "true"
+    ended = wait_s is not None and job.state.ended
+    return job_view(job, base_url).answer(200 if ended else 202, headers)
+
+
+@router.get("", response_model=JobPageView, responses=problems(422))
+def list_jobs(  # noqa: PLR0917 (the framework passes them by name)
+    core: Core,
+    tenant: Tenant,
+    base_url: BaseUrl,
+    state: ShownState | None = None,
+    model: Annotated[str | None, Query(max_length=128)] = None,
+    task: Annotated[str | None, Query(max_length=128)] = None,
+    priority: PriorityName | None = None,
+    label: Annotated[list[str], Query(max_length=32, description="`name:value`; several must all fit")] = [],  # noqa: B006
+    created_after: datetime | None = None,
+    created_before: datetime | None = None,
+    limit: Annotated[int, Query(ge=1, le=200)] = 50,
+    cursor: Annotated[str | None, Query(max_length=64)] = None,
+) -> Response:
+    """Your jobs, newest first."""
+    where = JobFilter(
+        state=state,
+        model=_text(model, "model"),
+        task=_text(task, "task"),
+        priority=priority.rank if priority else None,
+        labels=_labels(label),
+        created_after=_utc(created_after),
+        created_before=_utc(created_before),
+    )
+    # One more than asked for tells whether there is a next page.
+    found = core.jobs.page(tenant, where, limit=limit + 1, before=_cursor(cursor))
+    jobs = found[:limit]
+    page = JobPageView(
+        jobs=[job_view(job, base_url) for job in jobs],
+        next_cursor=jobs[-1].id.hex if len(found) > limit else None,
+    )
+    return page.answer()
+
+
+@router.get("/{job_id}", response_model=JobView, responses=problems(404))
+async def get_job(job_id: str, request: Request, core: Core, tenant: Tenant, base_url: BaseUrl) -> Response:
+    """One job; `Prefer: wait=N` waits up to N seconds for its end."""
+    wait_s = preferred_wait_s(request.headers, core.settings.max_wait_s)
+    job = await _end_of(core, known_id(job_id), tenant, wait_s or 0)
+    return job_view(job, base_url).answer(headers=_applied(wait_s))
+
+
+@router.get(
+    "/{job_id}/result",
+    responses={200: {"content": {"application/json": {"schema": {"type": "object"}}}}, **problems(404, 409)},
+)
+def get_result(job_id: str, core: Core, tenant: Tenant) -> Response:
+    """The result alone."""
+    job = core.jobs.get(known_id(job_id), tenant)
+    if not job.state.ended:
+        raise Conflict(
+            f"job {job.id} has not ended: it is {job.shown_state.value}",
+            code="job-not-ended",
+            state=job.shown_state.value,
+        )
+    if job.state is not JobState.SUCCEEDED:
+        reason = f": {job.error.message}" if job.error else ""
+        raise Conflict(
+            f"job {job.id} has no result, it is {job.state.value}{reason}",
+            code="job-has-no-result",
+            state=job.state.value,
+            error=job.error.model_dump(mode="json") if job.error else None,
+        )
+    return Response(orjson.dumps(job.result or {}), media_type="application/json")
+
+
+@router.post("/{job_id}/cancel", response_model=JobView, responses={202: {"model": JobView}, **problems(404, 409)})
+def cancel_job(job_id: str, core: Core, tenant: Tenant, base_url: BaseUrl) -> Response:
+    """200 when the job is cancelled, 202 while a worker stops it. May be repeated."""
+    job = core.jobs.cancel(known_id(job_id), tenant)
+    core.doorbell.cancelled(job)
+    return job_view(job, base_url).answer(200 if job.state.ended else 202)
+
+
+def known_id(text: str) -> UUID:
+    """Raises NotFound `job-not-found`: what is not an id belongs to no job."""
+    try:
+        return UUID(text)
+    except ValueError:
+        raise NotFound(f"there is no job {text[:64]!r}", code="job-not-found") from None
+
+
+async def _end_of(core: Services, job_id: UUID, tenant: str, wait_s: float) -> Job:
+    def read() -> Job:
+        return core.jobs.get(job_id, tenant)
+
+    with core.waiters.listen(job_id) as bell:
+        return await bell.end_of(await run_in_threadpool(read), read, wait_s)
+
+
+def _applied(wait_s: int | None) -> dict[str, str]:
+    return {} if wait_s is None else {"preference-applied": f"wait={wait_s}"}
+
+
+def _invalid(parameter: str, detail: str) -> ValidationFailed:
+    return ValidationFailed(f"?{parameter}: {detail}", [{"detail": detail, "pointer": f"?{parameter}"}])
+
+
+def _text(value: str | None, parameter: str) -> str | None:
+    if value is not None and "\0" in value:
+        raise _invalid(parameter, "must not contain the NUL character")
+    return value
+
+
+def _labels(given: list[str]) -> dict[str, Any] | None:
+    for text in given:
+        name, colon, _ = text.partition(":")
+        if not (name and colon):
+            raise _invalid("label", "must look like `name:value`")
+        _text(text, "label")
+    return dict(text.split(":", 1) for text in given) or None
+
+
+def _utc(moment: datetime | None) -> datetime | None:
+    """A time without a zone is UTC."""
+    return moment.replace(tzinfo=UTC) if moment is not None and moment.tzinfo is None else moment
+
+
+def _cursor(text: str | None) -> UUID | None:
+    try:
+        return UUID(text) if text is not None else None
+    except ValueError:
+        raise _invalid("cursor", "is not one that this server gave: take `next_cursor` of the page before") from None

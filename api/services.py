@@ -1,0 +1,59 @@
+"""Everything that a request may need, built once per app in `create_app` and handed to the routes."""
+
+from dataclasses import dataclass
+from typing import Annotated, cast
+
+from fastapi import Depends, Request
+
+from api.doorbell import Doorbell
+from api.measures import Measures
+from api.readiness import Readiness
+from api.reconciler import Reconciler
+from api.submission import Submission
+from api.tenants import Tenants
+from api.tickets import Tickets
+from api.waiting import Waiters
+from fleet.broker import Broker
+from fleet.catalogue import Catalogue
+from fleet.database import Database
+from fleet.jobs import JobStore
+from fleet.objects import ObjectStore
+from fleet.settings import Settings
+
+
+@dataclass(frozen=True)
+class Services:
+    settings: Settings
+    database: Database
+    broker: Broker
+    doorbell: Doorbell
+    objects: ObjectStore
+    catalogue: Catalogue
+    jobs: JobStore
+    tenants: Tenants
+    submission: Submission
+    tickets: Tickets
+    waiters: Waiters
+    reconciler: Reconciler
+    readiness: Readiness
+    measures: Measures
+
+
+async def _services(request: Request) -> Services:
+    return cast(Services, request.app.state.services)
+
+
+async def _tenant(request: Request) -> str:
+    return cast(str, request.state.tenant)
+
+
+async def _base_url(request: Request) -> str:
+    """How the caller reaches this server, without a slash at the end."""
+    services = cast(Services, request.app.state.services)
+    return (services.settings.public_url or str(request.base_url)).rstrip("/")
+
+
+Core = Annotated[Services, Depends(_services)]
+#: Of the caller, as `api/guarded.py` found it.
+Tenant = Annotated[str, Depends(_tenant)]
+BaseUrl = Annotated[str, Depends(_base_url)]

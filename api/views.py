@@ -1,0 +1,184 @@
+"""What callers get to see, as types: jobs, tickets, models. See docs/reference/http.md."""
+
+from datetime import UTC, datetime
+from typing import Annotated, Any
+from urllib.parse import quote
+from uuid import UUID
+
+from fastapi import Response
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+from fleet.catalogue import Entry
+from fleet.contracts import (
+    DevicePolicy,
+    Job,
+    JobError,
+    JobInput,
+    Lane,
+    MediaKind,
+    ObjectRef,
+    PriorityName,
+    RanOn,
+    ResultKind,
+    ShownState,
+)
+
+API = "/api/v1"
+#: The database answers in its own time zone; callers read UTC.
+Moment = Annotated[datetime, AfterValidator(lambda moment: moment.astimezone(UTC))]
+
+
+class View(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+
+    def answer(self, status: int = 200, headers: dict[str, str] | None = None) -> Response:
+        """As it is: FastAPI would validate and dump a second time."""
+        return Response(self.model_dump_json(), status, headers, "application/json")
+
+
+class InputView(View):
+    name: str | None
+    size: int = Field(description="bytes")
+    media_type: str
+    sha256: str | None
+
+
+class ArtifactView(View):
+    name: str
+    size: int = Field(description="bytes")
+    sha256: str | None
+    media_type: str
+    url: str
+
+
+class JobView(View):
+    id: UUID
+    task: str
+    model: str
+    version: int
+    state: ShownState
+    stage: str | None
+    progress: float = Field(description="0 to 1")
+    priority: PriorityName
+    lane: Lane
+    queue: str
+    params: dict[str, Any]
+    inputs: list[InputView]
+    labels: dict[str, str]
+    result: dict[str, Any] | None
+    artifacts: list[ArtifactView]
+    error: JobError | None
+    attempt: int
+    max_attempts: int
+    cancel_requested: bool
+    deadline: Moment | None
+    execution_timeout_s: float
+    timings: dict[str, float] = Field(description="seconds per stage")
+    ran_on: RanOn | None
+    route_reason: str
+    created_at: Moment
+    started_at: Moment | None
+    finished_at: Moment | None
+
+
+class JobPageView(View):
+    jobs: list[JobView]
+    next_cursor: str | None
+
+
+class PartView(View):
+    number: int
+    offset: int
+    size: int
+    url: str
+
+
+class TicketView(View):
+    id: UUID
+    state: str = Field(description="pending or complete")
+    object: ObjectRef
+    method: str = "PUT"
+    url: str | None = Field(description="where to PUT the bytes; null when they are there, or go in parts")
+    headers: dict[str, str] = Field(default_factory=dict, description="to send with the PUT")
+    parts: list[PartView] | None
+    expires_at: Moment
+
+
+class ModelView(View):
+    name: str
+    version: int
+    versions: list[int]
+    task: str
+    description: str
+    licence: str
+    accepts: MediaKind
+    returns: ResultKind
+    params_schema: dict[str, Any]
+    lane: Lane
+    device: DevicePolicy
+    size_bytes: int
+    sha256: str
+    labels: dict[int, str]
+    execution_timeout_s: float
+    max_attempts: int
+    ready_workers: int
+
+
+class ModelListView(View):
+    models: list[ModelView]
+
+
+def job_view(job: Job, base_url: str) -> JobView:
+    artifacts = [
+        ArtifactView(
+            name=artifact.name,
+            size=artifact.object.size,
+            sha256=artifact.object.sha256,
+            media_type=artifact.object.media_type,
+            url=f"{base_url}{API}/jobs/{job.id}/artifacts/{quote(artifact.name, safe='')}",
+        )
+        for artifact in job.artifacts
+    ]
+    return JobView(
+        id=job.id,
+        task=job.task,
+        model=job.model,
+        version=job.version,
+        state=job.shown_state,
+        stage=job.stage,
+        progress=job.progress,
+        priority=PriorityName[job.priority.name],
+        lane=job.lane,
+        queue=job.queue,
+        params=job.params,
+        inputs=[_input_view(item) for item in job.inputs],
+        labels=job.labels,
+        result=job.result,
+        artifacts=artifacts,
+        error=job.error,
+        attempt=job.attempt,
+        max_attempts=job.max_attempts,
+        cancel_requested=job.cancel_requested,
+        deadline=job.deadline,
+        execution_timeout_s=job.execution_timeout_s,
+        timings=job.timings,
+        ran_on=job.ran_on,
+        route_reason=job.route_reason,
+        created_at=job.created_at,
+        started_at=job.started_at,
+        finished_at=job.finished_at,
+    )
+
+
+def _input_view(item: JobInput) -> InputView:
+    if item.object is not None:
+        stored = item.object
+        return InputView(name=stored.name, size=stored.size, media_type=stored.media_type, sha256=stored.sha256)
+    assert item.inline is not None  # noqa: S101 (a row holds one or the other)
+    inline = item.inline
+    size = len(inline.data) // 4 * 3 - inline.data[-2:].count("=")
+    return InputView(name=inline.name, size=size, media_type=inline.media_type, sha256=None)
+
+
+def model_view(entry: Entry) -> ModelView:
+    return ModelView(**entry.card.model_dump(), versions=entry.versions, ready_workers=entry.ready_workers)

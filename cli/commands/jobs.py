@@ -1,0 +1,135 @@
+"""`fleet jobs`: find, follow, cancel and fetch jobs."""
+
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from cli.connection import DataOption, UrlOption, connect
+from cli.exits import CommandFailed, Exit
+from cli.following import CancelOption, OutOption, TimeoutOption, described, follow, show_end
+from cli.live import Live
+from cli.output import JsonOption, assignments, console, note, print_json, shown_path
+from fleet.contracts import PriorityName, ShownState
+
+if TYPE_CHECKING:
+    from fleet_client import Job
+
+app = typer.Typer(help="Find, follow, cancel and fetch jobs.", no_args_is_help=True, add_completion=False)
+
+JobId = Annotated[str, typer.Argument(metavar="ID", help="As `fleet submit` and `fleet jobs list` print it.")]
+
+
+@app.command("list")
+def list_jobs(
+    *,
+    state: Annotated[ShownState | None, typer.Option(help="Only jobs in this state.")] = None,
+    model: Annotated[str | None, typer.Option("--model", "-m")] = None,
+    task: Annotated[str | None, typer.Option()] = None,
+    priority: Annotated[PriorityName | None, typer.Option()] = None,
+    label: Annotated[list[str] | None, typer.Option("--label", "-l", metavar="NAME=VALUE")] = None,
+    limit: Annotated[int, typer.Option(min=1, help="At most so many, newest first.")] = 20,
+    as_json: JsonOption = False,
+    url: UrlOption = None,
+    data: DataOption = None,
+) -> None:
+    """List your jobs, newest first."""
+    with connect(url, data) as client:
+        found = client.jobs(
+            state=state.value if state else None,
+            model=model,
+            task=task,
+            priority=priority.value if priority else None,
+            labels=assignments(label or [], "--label"),
+            page_size=min(limit, 100),
+        )
+        jobs = list(islice(found, limit))
+    if as_json:
+        print_json([described(job) for job in jobs])
+    elif jobs:
+        from cli import tables
+
+        console().print(tables.job_list(job.record for job in jobs))
+    else:
+        note("no jobs")
+
+
+@app.command()
+def show(job_id: JobId, as_json: JsonOption = False, url: UrlOption = None, data: DataOption = None) -> None:
+    """Show one job: state, result, where it ran, and where its time went."""
+    with connect(url, data) as client:
+        job = client.job(job_id)
+    if as_json:
+        print_json(described(job))
+    else:
+        from cli import tables
+
+        console().print(tables.job(job.record))
+
+
+@app.command()
+def wait(
+    job_id: JobId,
+    *,
+    out: OutOption = None,
+    timeout: TimeoutOption = None,
+    cancel_on_interrupt: CancelOption = False,
+    as_json: JsonOption = False,
+    url: UrlOption = None,
+    data: DataOption = None,
+) -> None:
+    """Follow a job to its end, and save its files with -o."""
+    with connect(url, data, tries_again=5) as client, Live() as live:
+        job = client.job(job_id)
+        files = follow(job, live, out=out, timeout_s=timeout, cancel_on_interrupt=cancel_on_interrupt)
+    show_end(job, files, as_json=as_json)
+
+
+@app.command()
+def cancel(job_id: JobId, as_json: JsonOption = False, url: UrlOption = None, data: DataOption = None) -> None:
+    """Cancel a job. A running one is `cancelling` until its worker has stopped; `fleet jobs wait` sees the end."""
+    with connect(url, data) as client:
+        job = client.job(job_id).cancel()
+    if as_json:
+        print_json(described(job))
+    else:
+        typer.echo(f"{job.id} {job.state}")
+
+
+@app.command()
+def result(job_id: JobId, url: UrlOption = None, data: DataOption = None) -> None:
+    """Print the result of a job that succeeded, as JSON."""
+    with connect(url, data) as client:
+        value = _ended(client.job(job_id)).result()
+    print_json(value)
+
+
+@app.command()
+def save(
+    job_id: JobId,
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the files; made when missing.")],
+    as_json: JsonOption = False,
+    url: UrlOption = None,
+    data: DataOption = None,
+) -> None:
+    """Save the files of a job that succeeded."""
+    with connect(url, data, tries_again=5) as client, Live() as live:
+        job = _ended(client.job(job_id))
+        files = job.save(out, on_download=live.transferred)
+    if as_json:
+        print_json(described(job, files))
+    else:
+        for path in files:
+            typer.echo(shown_path(path))
+
+
+def _ended(job: "Job") -> "Job":
+    if not job.ended:
+        raise CommandFailed(
+            f"job {job.id} is still {job.state}",
+            code="job-not-ended",
+            exit_code=Exit.CONFLICT,
+            hint=f"`fleet jobs wait {job.id}` waits for it",
+        )
+    return job

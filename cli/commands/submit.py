@@ -1,0 +1,88 @@
+"""`fleet submit`: one job from files on this machine to files on this machine."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from cli.connection import DataOption, UrlOption, connect
+from cli.exits import Exit
+from cli.following import CancelOption, OutOption, TimeoutOption, described, follow, show_end
+from cli.live import Live
+from cli.output import JsonOption, assignments, note, print_json, typed
+from fleet.contracts import Lane, PriorityName
+
+if TYPE_CHECKING:
+    from fleet_client import Client, Job
+
+
+def submit(
+    task: Annotated[str, typer.Argument(help="What to do, for instance segmentation.", show_default=False)],
+    inputs: Annotated[
+        list[Path] | None,
+        typer.Argument(metavar="INPUT", help="Files; a folder is a series of DICOM files.", show_default=False),
+    ] = None,
+    *,
+    model: Annotated[str, typer.Option("--model", "-m", help="See `fleet models list`.", show_default=False)],
+    model_version: Annotated[int | None, typer.Option(min=1, help="Version of the model; else its highest.")] = None,
+    param: Annotated[
+        list[str] | None,
+        typer.Option("--param", "-p", metavar="NAME=VALUE", help="A param of the model; the value as JSON or text."),
+    ] = None,
+    out: OutOption = None,
+    priority: Annotated[PriorityName, typer.Option(help="Which jobs start first.")] = PriorityName.NORMAL,
+    lane: Annotated[Lane | None, typer.Option(help="Ask for another lane than the model's own.")] = None,
+    label: Annotated[
+        list[str] | None, typer.Option("--label", "-l", metavar="NAME=VALUE", help="To find the job again.")
+    ] = None,
+    deadline: Annotated[
+        float | None,
+        typer.Option(min=0, metavar="SECONDS", help="The job expires when it has not ended after this."),
+    ] = None,
+    idempotency_key: Annotated[
+        str | None, typer.Option(help="Repeating a submit with the same key gives the first job.")
+    ] = None,
+    no_wait: Annotated[bool, typer.Option("--no-wait", help="Print the job's id and leave.")] = False,
+    timeout: TimeoutOption = None,
+    cancel_on_interrupt: CancelOption = False,
+    as_json: JsonOption = False,
+    url: UrlOption = None,
+    data: DataOption = None,
+) -> None:
+    """Submit a job, follow it to its end, and save its files.
+
+    fleet submit segmentation --model brain-extraction scan.nii.gz -o out/
+    """
+    params = typed(assignments(param or [], "--param"))
+    labels = assignments(label or [], "--label")
+    with connect(url, data, tries_again=5) as client, Live() as live:
+        job = _submitted(
+            client,
+            live,
+            task=task,
+            inputs=inputs or [],
+            model=model,
+            version=model_version,
+            params=params,
+            priority=priority.value,
+            lane=lane.value if lane else None,
+            labels=labels,
+            deadline_s=deadline,
+            idempotency_key=idempotency_key,
+        )
+        if not no_wait:
+            files = follow(job, live, out=out, timeout_s=timeout, cancel_on_interrupt=cancel_on_interrupt)
+    if not no_wait:
+        show_end(job, files, as_json=as_json)
+    elif as_json:
+        print_json(described(job))
+    else:
+        typer.echo(job.id)
+
+
+def _submitted(client: "Client", live: Live, **request: object) -> "Job":
+    try:
+        return client.submit(on_upload=live.transferred, **request)  # type: ignore[arg-type]
+    except KeyboardInterrupt:
+        note("\ninterrupted while sending: most likely no job was made; `fleet jobs list` shows it")
+        raise typer.Exit(Exit.INTERRUPTED) from None

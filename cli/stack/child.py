@@ -1,0 +1,224 @@
+"""One supervised process: started in a session of its own, its output in a file, its end asked for politely.
+
+               start            probe ok               exits
+    stopped ─────────▶ starting ─────────▶ healthy ───────────▶ waiting ──(back-off)──▶ starting
+                          │                   ▲ │ probe fails
+                          └── exits ─▶ ...    └─┴─▶ unhealthy
+
+Children must be started from the main thread: the kernel sends the death signal when the *thread* that forked ends.
+"""
+
+import ctypes
+import os
+import signal
+import subprocess
+import sys
+import time
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+from cli.stack.backoff import Backoff
+from cli.stack.interruption import Interruption
+from cli.stack.logs import open_log
+from fleet.errors import DependencyError
+
+_PR_SET_PDEATHSIG = 1
+_LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
+
+
+class ChildState(StrEnum):
+    STOPPED = "stopped"
+    STARTING = "starting"
+    HEALTHY = "healthy"
+    UNHEALTHY = "unhealthy"
+    #: It ended by itself and will be started again.
+    WAITING = "waiting"
+
+
+@dataclass(frozen=True)
+class Launch:
+    """How to start a process this time. `environment` is all that it gets; `popen` may name another user."""
+
+    argv: Sequence[str]
+    environment: Mapping[str, str]
+    cwd: Path
+    popen: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Service:
+    """What a child is. Nothing here is running."""
+
+    name: str
+    #: Called before every start: writes what the process reads, clears what a former one left.
+    prepare: Callable[[], Launch]
+    #: Raises DependencyError until the process (its pid is given) does its work.
+    ready: Callable[[int], None]
+    #: The same while it runs, cheaper where that is possible; `ready` when None.
+    alive: Callable[[int], None] | None = None
+    #: Signals that ask for its end and the seconds to wait after each; SIGKILL to its group comes last.
+    stop: Sequence[tuple[signal.Signals, float]] = ((signal.SIGTERM, 10.0),)
+    #: What it gets when the supervisor dies.
+    death_signal: signal.Signals = signal.SIGTERM
+    #: Start it again when it is not ready after so many seconds; once for each entry.
+    start_limits_s: Sequence[float] = ()
+    #: Roles in `stack.json` whose ports it listens on.
+    ports: Sequence[str] = ()
+
+
+class Child:
+    """The running side of a Service."""
+
+    def __init__(self, service: Service, log: Path) -> None:
+        self.service = service
+        self.name = service.name
+        self.log = log
+        self.state = ChildState.STOPPED
+        self.restarts = 0
+        self.last_exit: int | None = None
+        self.fault: str | None = None
+        self.started_at: float | None = None
+        self.backoff = Backoff()
+        self._process: subprocess.Popen[bytes] | None = None
+        self._started = 0.0
+        self._start_limits_s = list(service.start_limits_s)
+        self._asked = False
+
+    @property
+    def pid(self) -> int | None:
+        return self._process.pid if self._process is not None else None
+
+    @property
+    def age_s(self) -> float:
+        """Seconds since the latest start."""
+        return time.monotonic() - self._started
+
+    def start(self) -> int:
+        """Returns the pid. Raises DependencyError `process-not-started` when the program cannot be run."""
+        launch = self.service.prepare()
+        output = open_log(self.log)
+        try:
+            with warnings.catch_warnings():
+                # Python 3.12 warns of any preexec_fn in a process with threads. Ours takes no lock and imports nothing.
+                warnings.simplefilter("ignore", DeprecationWarning)
+                self._process = subprocess.Popen(
+                    list(launch.argv),
+                    stdin=subprocess.DEVNULL,
+                    stdout=output,
+                    stderr=subprocess.STDOUT,
+                    cwd=launch.cwd,
+                    env=dict(launch.environment),
+                    # Ctrl-C in the terminal must reach the supervisor alone: the order of the stop is its business.
+                    start_new_session=True,
+                    preexec_fn=_die_with_parent(self.service.death_signal),  # noqa: PLW1509 - see the warning above
+                    **launch.popen,
+                )
+        except (OSError, subprocess.SubprocessError) as error:
+            raise DependencyError(
+                f"{self.name} cannot be started: {error}", code="process-not-started", program=str(launch.argv[0])
+            ) from error
+        finally:
+            os.close(output)
+        self._started = time.monotonic()
+        self._asked = False
+        self.started_at = time.time()
+        self.state = ChildState.STARTING
+        self.fault = "starting"
+        return self._process.pid
+
+    def ended(self) -> bool:
+        """Whether the process has exited; then `last_exit` is its code, negative for a signal."""
+        if self._process is None:
+            return True
+        code = self._process.poll()
+        if code is None:
+            return False
+        self.last_exit = code
+        return True
+
+    def probe(self) -> bool:
+        """Asks the process whether it does its work, and notes the answer in `state` and `fault`."""
+        if self._process is None:
+            return False
+        first = self.state is ChildState.STARTING
+        check = self.service.ready if first or self.service.alive is None else self.service.alive
+        try:
+            check(self._process.pid)
+        except DependencyError as error:
+            self.fault = str(error)
+            if not first:
+                self.state = ChildState.UNHEALTHY
+            return False
+        self.fault = None
+        self.state = ChildState.HEALTHY
+        return True
+
+    def start_limit_passed(self) -> bool:
+        """Whether the next of the service's start limits has run out; each is told once."""
+        if self._start_limits_s and self.age_s > self._start_limits_s[0]:
+            self._start_limits_s.pop(0)
+            return True
+        return False
+
+    def ask_to_stop(self) -> None:
+        """Sends the first stop signal, so that several children can be on their way out at once."""
+        if not self.ended() and not self._asked:
+            self._signal(self.service.stop[0][0])
+            # Once only: to many servers a second signal means "at once, and never mind the work".
+            self._asked = True
+
+    def stop(self, interruption: Interruption | None = None) -> int | None:
+        """Ends the process and returns its exit code; None when it never ran. An impatient user shortens every wait."""
+        if self._process is None:
+            return None
+        self.ask_to_stop()
+        for stage, (number, grace_s) in enumerate(self.service.stop):
+            if self.ended():
+                break
+            if stage > 0:
+                self._signal(number)
+            self._wait(grace_s, interruption)
+        if not self.ended():
+            with suppress(ProcessLookupError):
+                os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.wait()
+            self.ended()
+        self._process = None
+        self.state = ChildState.STOPPED
+        self.fault = None
+        return self.last_exit
+
+    def _signal(self, number: signal.Signals) -> None:
+        if self._process is not None:
+            with suppress(ProcessLookupError):
+                self._process.send_signal(number)
+
+    def _wait(self, limit_s: float, interruption: Interruption | None) -> None:
+        begin = time.monotonic()
+        pause = 0.005
+        while not self.ended():
+            waited = time.monotonic() - begin
+            if waited > limit_s or (interruption is not None and interruption.impatient and waited > 1.0):
+                return
+            time.sleep(pause)
+            pause = min(pause * 1.5, 0.05)
+
+
+def _die_with_parent(number: signal.Signals) -> Callable[[], None] | None:
+    """What a child does between fork and exec on Linux: it asks the kernel to signal it when its parent dies."""
+    if _LIBC is None:
+        return None
+    libc, parent, value = _LIBC, os.getpid(), int(number)
+
+    def ask_the_kernel() -> None:
+        libc.prctl(_PR_SET_PDEATHSIG, value)
+        # The parent may have died before the call; then no signal will come.
+        if os.getppid() != parent:
+            os._exit(1)
+
+    return ask_the_kernel

@@ -1,0 +1,61 @@
+"""The api and the workers as children: our own processes, configured by environment alone."""
+
+import shutil
+import signal
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+from cli.stack import probes
+from cli.stack.child import Launch, Service
+from cli.stack.layout import Layout
+
+API = "api"
+
+
+def worker_name(number: int) -> str:
+    return f"worker-{number}"
+
+
+def api(environment: Mapping[str, str], *, probe_host: str, port: int, workdir: Path) -> Service:
+    """Ready when `/readyz` answers 200: PostgreSQL is migrated and the object store answers."""
+    return Service(
+        API,
+        lambda: Launch(_python("api"), environment, workdir),
+        ready=lambda _pid: probes.http_answers(probe_host, port, "/readyz"),
+        stop=((signal.SIGTERM, 15.0),),
+    )
+
+
+def worker(
+    number: int, environment: Mapping[str, str], layout: Layout, *, unique_name: str, drain_s: float, workdir: Path
+) -> Service:
+    """Ready when it consumes: it writes its pid to WORKER_READY_FILE. `drain_s` is WORKER_DRAIN_S."""
+    name = worker_name(number)
+    ready_file = layout.run / f"{name}.ready"
+    scratch = layout.scratch / name
+    own = {
+        "WORKER_NAME": unique_name,
+        "WORKER_READY_FILE": str(ready_file),
+        "WORKER_SCRATCH": str(scratch),
+    }
+
+    def prepare() -> Launch:
+        # What a killed worker left: its job runs again from the start.
+        ready_file.unlink(missing_ok=True)
+        shutil.rmtree(scratch, ignore_errors=True)
+        scratch.mkdir(mode=0o700, parents=True)
+        return Launch(_python("worker"), {**environment, **own}, workdir)
+
+    return Service(
+        name,
+        prepare,
+        ready=lambda pid: probes.ready_file_names(ready_file, pid),
+        # It hands its running jobs back by itself after the drain; ten seconds for that.
+        stop=((signal.SIGTERM, drain_s + 10.0),),
+    )
+
+
+def _python(module: str) -> list[str]:
+    """`-P`: the working folder, which `.env` is read from, may well have an `api` or a `worker` of its own."""
+    return [sys.executable, "-P", "-m", module]

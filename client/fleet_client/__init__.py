@@ -1,0 +1,74 @@
+"""Python client for Fleet: submit ONNX jobs, wait for them, save their results.
+
+    from fleet_client import Client
+
+    with Client("http://127.0.0.1:8000") as fleet:
+        job = fleet.segment("scan.nii.gz", model="brain-extraction")
+        job.wait(progress=True)
+        print(job.save("out/"))
+
+Everything that may be imported is named here; other modules may change without notice.
+"""
+
+from fleet_client.client import VERSION, Client, Input
+from fleet_client.errors import (
+    APIError,
+    ChecksumMismatch,
+    Conflict,
+    ConnectionFailed,
+    FleetError,
+    Forbidden,
+    InputUnusable,
+    InvalidRequest,
+    JobCancelled,
+    JobEnded,
+    JobExpired,
+    JobFailed,
+    NotFound,
+    Timeout,
+    TooLarge,
+    TooManyRequests,
+    TransferFailed,
+    Unauthorized,
+    Unavailable,
+)
+from fleet_client.job import Job
+from fleet_client.records import Artifact, JobFault, JobRecord, JobState, Model, ObjectRef, RanOn, Transfer, Upload
+from fleet_client.retry import Retries
+
+__version__ = VERSION
+
+__all__ = [
+    "APIError",
+    "Artifact",
+    "ChecksumMismatch",
+    "Client",
+    "Conflict",
+    "ConnectionFailed",
+    "FleetError",
+    "Forbidden",
+    "Input",
+    "InputUnusable",
+    "InvalidRequest",
+    "Job",
+    "JobCancelled",
+    "JobEnded",
+    "JobExpired",
+    "JobFailed",
+    "JobFault",
+    "JobRecord",
+    "JobState",
+    "Model",
+    "NotFound",
+    "ObjectRef",
+    "RanOn",
+    "Retries",
+    "Timeout",
+    "TooLarge",
+    "TooManyRequests",
+    "Transfer",
+    "TransferFailed",
+    "Unauthorized",
+    "Unavailable",
+    "Upload",
+]

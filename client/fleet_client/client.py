@@ -1,0 +1,208 @@
+"""The way in: `Client` uploads, submits, and finds jobs and models."""
+
+import base64
+import os
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
+from typing import Any, TypeAlias
+from urllib.parse import quote
+
+from fleet_client import uploads
+from fleet_client.job import Job
+from fleet_client.problems import read
+from fleet_client.records import JobPage, JobRecord, Model, ModelList, ObjectRef, Upload
+from fleet_client.retry import Retries
+from fleet_client.sources import Sendable, open_source
+from fleet_client.transport import Store, Transport, Wires
+from fleet_client.uploads import OnTransfer
+
+VERSION = "0.1.0"
+
+#: An input of a job: anything that can be sent, or a reference to what the server has already.
+Input: TypeAlias = Sendable | Upload | ObjectRef
+
+#: Up to this many bytes an input travels within the request, as the server allows.
+_INLINE_BYTES = 64 * 1024
+
+
+class Client:
+    """A Fleet server. Thread-safe; close it, or use it in a `with` block.
+
+    `timeout` is how long one answer may take, in seconds, on top of what the server holds it on purpose. Lost
+    connections, 429 and 502-504 are tried again `retries` times with growing pauses, and never make a second job.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        api_key: str | None = None,
+        *,
+        timeout: float = 30.0,
+        retries: int | Retries = 5,
+    ) -> None:
+        patience = retries if isinstance(retries, Retries) else Retries(times=retries)
+        agent = f"fleet-client/{VERSION}"
+        self._wires = Wires(
+            api=Transport(url, api_key, timeout_s=timeout, retries=patience, agent=agent),
+            store=Store(timeout_s=timeout, retries=patience, agent=agent),
+        )
+        self.url = url.rstrip("/")
+
+    def __repr__(self) -> str:
+        return f"<Client {self.url}>"
+
+    def __enter__(self) -> "Client":
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._wires.close()
+
+    def segment(
+        self,
+        source: Input,
+        *,
+        model: str,
+        version: int | None = None,
+        priority: str = "normal",
+        labels: Mapping[str, str] | None = None,
+        deadline_s: float | None = None,
+        idempotency_key: str | None = None,
+        on_upload: OnTransfer | None = None,
+        **params: Any,
+    ) -> Job:
+        """Submits one volume for segmentation: a file, bytes, or a folder of DICOM files.
+
+        Other keyword arguments are the model's params, for instance `format="nrrd"`. See `submit` for the rest.
+        """
+        return self.submit(
+            "segmentation",
+            [source],
+            model=model,
+            version=version,
+            params=params,
+            priority=priority,
+            labels=labels,
+            deadline_s=deadline_s,
+            idempotency_key=idempotency_key,
+            on_upload=on_upload,
+        )
+
+    def submit(
+        self,
+        task: str | None,
+        inputs: Sequence[Input],
+        *,
+        model: str,
+        version: int | None = None,
+        params: Mapping[str, Any] | None = None,
+        priority: str = "normal",
+        lane: str | None = None,
+        labels: Mapping[str, str] | None = None,
+        deadline_s: float | None = None,
+        execution_timeout_s: float | None = None,
+        max_attempts: int | None = None,
+        idempotency_key: str | None = None,
+        wait_s: int = 0,
+        on_upload: OnTransfer | None = None,
+    ) -> Job:
+        """Uploads the inputs and submits one job; returns as soon as the server has recorded it.
+
+        task: None for the model's own. version: None for the highest. priority: "urgent", "high", "normal" or "low".
+        deadline_s: the job expires when it has not ended so many seconds after the submit.
+        idempotency_key: submitting with the same key again gives the first job. Without one, a fresh key makes sure
+        that a retried request makes one job.
+        wait_s: how long the server may hold the answer for the job's end, which saves a question for short jobs.
+        on_upload: called with a `Transfer` as bytes leave.
+
+        Raises InputUnusable, APIError, TransferFailed, ConnectionFailed, Timeout.
+        """
+        if isinstance(inputs, str | bytes | os.PathLike):
+            raise TypeError("inputs is a list: give [input] for a single one")
+        body: dict[str, Any] = {
+            "model": model,
+            "inputs": [self._input(given, on_upload) for given in inputs],
+            "params": dict(params or {}),
+            "priority": priority,
+            "labels": dict(labels or {}),
+        }
+        optional = {
+            "task": task,
+            "version": version,
+            "lane": lane,
+            "deadline_s": deadline_s,
+            "execution_timeout_s": execution_timeout_s,
+            "max_attempts": max_attempts,
+        }
+        body.update({name: value for name, value in optional.items() if value is not None})
+        headers = {"idempotency-key": idempotency_key or uuid.uuid4().hex}
+        if wait_s:
+            headers["prefer"] = f"wait={wait_s}"
+        answer = self._wires.api.request("POST", "jobs", json=body, headers=headers, hold_s=wait_s)
+        return self._job(read(JobRecord, answer))
+
+    def upload(self, source: Sendable, *, name: str | None = None, on_upload: OnTransfer | None = None) -> Upload:
+        """Sends bytes ahead; the reference is an input for any number of jobs."""
+        with open_source(source, name) as opened:
+            return uploads.send(self._wires, opened, on_upload)
+
+    def job(self, job_id: str) -> Job:
+        """Raises NotFound."""
+        answer = self._wires.api.request("GET", f"jobs/{quote(job_id, safe='')}")
+        return self._job(read(JobRecord, answer))
+
+    def jobs(
+        self,
+        *,
+        state: str | None = None,
+        model: str | None = None,
+        task: str | None = None,
+        priority: str | None = None,
+        labels: Mapping[str, str] | None = None,
+        created_after: datetime | None = None,
+        created_before: datetime | None = None,
+        page_size: int = 50,
+    ) -> Iterator[Job]:
+        """Your jobs, newest first; pages are fetched as the iteration goes on. Times without a zone are local."""
+        query: list[tuple[str, str]] = [("limit", str(page_size))]
+        chosen = {"state": state, "model": model, "task": task, "priority": priority}
+        query += [(name, value) for name, value in chosen.items() if value is not None]
+        query += [("label", f"{name}:{value}") for name, value in (labels or {}).items()]
+        moments = {"created_after": created_after, "created_before": created_before}
+        query += [(name, moment.astimezone().isoformat()) for name, moment in moments.items() if moment]
+        cursor: str | None = None
+        while True:
+            page_query = query if cursor is None else [*query, ("cursor", cursor)]
+            answer = self._wires.api.request("GET", "jobs", params=page_query)
+            page = read(JobPage, answer)
+            yield from map(self._job, page.jobs)
+            cursor = page.next_cursor
+            if cursor is None:
+                return
+
+    def models(self) -> list[Model]:
+        """One entry per model, its highest version."""
+        return read(ModelList, self._wires.api.request("GET", "models")).models
+
+    def model(self, name: str, version: int | None = None) -> Model:
+        """Raises NotFound."""
+        params = None if version is None else {"version": str(version)}
+        answer = self._wires.api.request("GET", f"models/{quote(name, safe='')}", params=params)
+        return read(Model, answer)
+
+    def _job(self, record: JobRecord) -> Job:
+        return Job(self._wires, record)
+
+    def _input(self, given: Input, on_upload: OnTransfer | None) -> dict[str, Any]:
+        if isinstance(given, Upload):
+            return {"upload": given.id}
+        if isinstance(given, ObjectRef):
+            return {"object": {"bucket": given.bucket, "key": given.key}}
+        with open_source(given) as source:
+            if source.size > _INLINE_BYTES:
+                return {"upload": uploads.send(self._wires, source, on_upload).id}
+            data = base64.b64encode(b"".join(source.chunks())).decode("ascii")
+            return {"data": data, "name": source.name, "media_type": source.media_type}

@@ -1,0 +1,162 @@
+"""A job at the server: a handle, with the record as it was last seen."""
+
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, TypeAlias
+from urllib.parse import quote
+
+from fleet_client import downloads
+from fleet_client.errors import JobCancelled, JobEnded, JobExpired, JobFailed
+from fleet_client.problems import read
+from fleet_client.progress import ProgressLine
+from fleet_client.records import Artifact, JobFault, JobRecord, JobState, RanOn
+from fleet_client.retry import ONCE
+from fleet_client.transport import Wires
+from fleet_client.uploads import OnTransfer
+from fleet_client.waiting import wait_for_end
+
+OnProgress: TypeAlias = Callable[[JobRecord], None]
+
+#: How long a server may be away while a job is waited for without a timeout, in seconds.
+_SILENCE_S = 300.0
+_ENDINGS: dict[str, type[JobEnded]] = {
+    JobState.FAILED: JobFailed,
+    JobState.CANCELLED: JobCancelled,
+    JobState.EXPIRED: JobExpired,
+}
+
+
+class Job:
+    """Made by `Client`. Its properties read `record`; `refresh`, `wait` and `cancel` renew it."""
+
+    def __init__(self, wires: Wires, record: JobRecord) -> None:
+        self._wires = wires
+        #: What the server said last.
+        self.record = record
+
+    def __repr__(self) -> str:
+        return f"<Job {self.id} {self.record.model} {self.state}>"
+
+    @property
+    def id(self) -> str:
+        return self.record.id
+
+    @property
+    def state(self) -> str:
+        """One of `JobState`, or a newer server's word."""
+        return self.record.state
+
+    @property
+    def ended(self) -> bool:
+        return self.record.ended
+
+    @property
+    def stage(self) -> str | None:
+        return self.record.stage
+
+    @property
+    def progress(self) -> float:
+        """From 0 to 1."""
+        return self.record.progress
+
+    @property
+    def error(self) -> JobFault | None:
+        return self.record.error
+
+    @property
+    def artifacts(self) -> list[Artifact]:
+        return self.record.artifacts
+
+    @property
+    def labels(self) -> Mapping[str, str]:
+        return self.record.labels
+
+    @property
+    def timings(self) -> Mapping[str, float]:
+        """Seconds per stage."""
+        return self.record.timings
+
+    @property
+    def ran_on(self) -> RanOn | None:
+        return self.record.ran_on
+
+    def refresh(self) -> "Job":
+        """Asks the server once. Raises NotFound when the job is gone."""
+        self.record = self._ask("GET", self._path)
+        return self
+
+    def wait(self, progress: bool | OnProgress = False, *, timeout: float | None = None, check: bool = True) -> "Job":
+        """Waits for the end, at most `timeout` seconds, and survives restarts of the server meanwhile.
+
+        `progress=True` shows a line on standard error; a function is called with the record about once a second.
+        Raises JobFailed, JobCancelled or JobExpired unless `check` is False, and Timeout: then the job goes on.
+        """
+        watch = ProgressLine() if progress is True else progress or None
+        if self.ended:
+            if watch is not None:
+                watch(self.record)
+        else:
+            self.record = wait_for_end(
+                self._hold,
+                watch=watch,
+                timeout_s=timeout,
+                silence_s=_SILENCE_S,
+                retries=self._wires.api.retries,
+            )
+        if check:
+            self._raise_unless_succeeded()
+        return self
+
+    def cancel(self) -> "Job":
+        """Asks for the end. A running job is `cancelling` until its worker has stopped; `wait` sees the end.
+
+        Raises Conflict `job-already-ended` when it had ended otherwise.
+        """
+        self.record = self._ask("POST", f"{self._path}/cancel")
+        return self
+
+    def result(self, *, timeout: float | None = None) -> dict[str, Any]:
+        """What the task returned; waits for it like `wait`, and raises the same."""
+        self.wait(timeout=timeout)
+        if self.record.result is None:
+            answer = self._wires.api.request("GET", f"{self._path}/result")
+            self.record = self.record.model_copy(update={"result": answer.json()})
+        return self.record.result or {}
+
+    def save(self, folder: str | os.PathLike[str], *, on_download: OnTransfer | None = None) -> list[Path]:
+        """Downloads every artifact into `folder`, made when missing, and returns their paths in the job's order.
+
+        Waits for the end like `wait`. Each file is verified against its SHA-256 and put in place at once, replacing
+        one of the same name; nothing is ever written outside the folder. Raises ChecksumMismatch, TransferFailed,
+        what `wait` raises, and OSError from the local disk.
+        """
+        self.wait()
+        target = Path(folder).expanduser()
+        target.mkdir(parents=True, exist_ok=True)
+        return [
+            downloads.fetch(self._wires, quote(self.id, safe=""), artifact, target, on_download)
+            for artifact in self.artifacts
+        ]
+
+    @property
+    def _path(self) -> str:
+        return f"jobs/{quote(self.id, safe='')}"
+
+    def _ask(self, method: str, path: str) -> JobRecord:
+        return read(JobRecord, self._wires.api.request(method, path))
+
+    def _hold(self, hold_s: int) -> JobRecord:
+        answer = self._wires.api.request(
+            "GET",
+            self._path,
+            headers={"prefer": f"wait={hold_s}"} if hold_s else None,
+            hold_s=hold_s,
+            retries=ONCE,
+        )
+        return read(JobRecord, answer)
+
+    def _raise_unless_succeeded(self) -> None:
+        ending = _ENDINGS.get(self.state)
+        if ending is not None:
+            raise ending(self)

@@ -1,0 +1,182 @@
+"""What the server says, as values. Reading is tolerant: fields that this version does not know are ignored."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class Record(BaseModel):
+    """Immutable; unknown fields are dropped."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", protected_namespaces=())
+
+
+class JobState(StrEnum):
+    """The states of a job; the last four are final. A newer server may know more, so records hold plain text."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    CANCELLING = "cancelling"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    EXPIRED = "expired"
+
+
+ENDED = frozenset({JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED, JobState.EXPIRED})
+
+
+class InputRecord(Record):
+    name: str | None = None
+    size: int | None = Field(default=None, description="bytes")
+    media_type: str | None = None
+    sha256: str | None = None
+
+
+class Artifact(Record):
+    """A file that a job made; `Job.save` fetches it."""
+
+    name: str
+    size: int | None = Field(default=None, description="bytes")
+    sha256: str | None = None
+    media_type: str = "application/octet-stream"
+    url: str | None = None
+
+
+class JobFault(Record):
+    """Why a job failed. `code` is stable; `retryable` says whether the same job may succeed later."""
+
+    code: str
+    message: str = ""
+    retryable: bool = False
+    facts: dict[str, Any] = Field(default_factory=dict)
+
+
+class RanOn(Record):
+    """Where the job ran, and why there. `provider` is the execution provider that was really in use."""
+
+    worker: str | None = None
+    pool: str | None = None
+    device: str | None = None
+    provider: str | None = None
+    simulated: bool = False
+    batch_size: int | None = None
+    why: str | None = None
+    model_sha256: str | None = None
+
+
+class JobRecord(Record):
+    """A job as the server last described it. `timings` are seconds per stage, `progress` runs from 0 to 1."""
+
+    id: str
+    state: str
+    task: str = ""
+    model: str = ""
+    version: int | None = None
+    stage: str | None = None
+    progress: float = 0.0
+    priority: str | None = None
+    lane: str | None = None
+    queue: str | None = None
+    params: dict[str, Any] = Field(default_factory=dict)
+    inputs: list[InputRecord] = Field(default_factory=list)
+    labels: dict[str, str] = Field(default_factory=dict)
+    result: dict[str, Any] | None = None
+    artifacts: list[Artifact] = Field(default_factory=list)
+    error: JobFault | None = None
+    attempt: int = 0
+    max_attempts: int | None = None
+    cancel_requested: bool = False
+    deadline: datetime | None = None
+    execution_timeout_s: float | None = None
+    timings: dict[str, float] = Field(default_factory=dict)
+    ran_on: RanOn | None = None
+    route_reason: str | None = None
+    created_at: datetime | None = None
+    started_at: datetime | None = None
+    finished_at: datetime | None = None
+
+    @property
+    def ended(self) -> bool:
+        return self.state in ENDED
+
+
+class JobPage(Record):
+    jobs: list[JobRecord]
+    next_cursor: str | None = None
+
+
+class Model(Record):
+    """What the catalogue knows of a model; `params_schema` is the JSON Schema of what a request may ask for."""
+
+    name: str
+    version: int
+    versions: list[int] = Field(default_factory=list)
+    task: str = ""
+    description: str = ""
+    licence: str = ""
+    accepts: str | None = None
+    returns: str | None = None
+    params_schema: dict[str, Any] = Field(default_factory=dict)
+    lane: str | None = None
+    device: str | None = None
+    size_bytes: int | None = None
+    sha256: str | None = None
+    labels: dict[int, str] = Field(default_factory=dict)
+    execution_timeout_s: float | None = None
+    max_attempts: int | None = None
+    ready_workers: int = 0
+
+
+class ModelList(Record):
+    models: list[Model]
+
+
+class TicketPart(Record):
+    """One slice of the file: `size` bytes from `offset`, to be PUT at `url`."""
+
+    number: int
+    offset: int
+    size: int
+    url: str
+
+
+class Ticket(Record):
+    """Where to PUT the bytes of an upload: at `url`, or slice by slice at `parts`."""
+
+    id: str
+    state: str = "pending"
+    method: str = "PUT"
+    url: str | None = None
+    headers: dict[str, str] = Field(default_factory=dict)
+    parts: list[TicketPart] | None = None
+
+
+@dataclass(frozen=True)
+class Upload:
+    """Bytes that are at the server already: an input for any number of jobs."""
+
+    id: str
+    name: str
+    size: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class ObjectRef:
+    """An object of yours in the server's bucket, for instance another job's result, as an input."""
+
+    bucket: str
+    key: str
+
+
+@dataclass(frozen=True)
+class Transfer:
+    """How far an upload or a download is, in bytes. `total` is None when the server did not say."""
+
+    name: str
+    done: int
+    total: int | None

@@ -1,0 +1,203 @@
+"""Uploads: where bytes go, in which order, and who learns the key."""
+
+import hashlib
+import io
+import os
+import threading
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from fleet_client import Client, InputUnusable, Transfer, TransferFailed, Unavailable
+from tests.support.protocol_server import Drop, ProtocolServer, decoded, problem
+from tests.unit.client.conftest import QUICK
+
+BIG = os.urandom(200_000)
+
+
+@pytest.fixture
+def scan(tmp_path: Path) -> Path:
+    path = tmp_path / "scan.nii.gz"
+    path.write_bytes(BIG)
+    return path
+
+
+@pytest.fixture
+def parts_server() -> Iterator[ProtocolServer]:
+    with ProtocolServer(part_size=90_000) as running:
+        yield running
+
+
+def test_a_file_goes_to_the_presigned_url_without_the_key(fleet: Client, server: ProtocolServer, scan: Path) -> None:
+    fleet.segment(scan, model="m")
+    (ticket,) = server.api.requests("POST", "/api/v1/uploads")
+    assert ticket.json == {
+        "name": "scan.nii.gz",
+        "size": len(BIG),
+        "sha256": hashlib.sha256(BIG).hexdigest(),
+        "media_type": "application/gzip",
+    }
+    (put,) = server.store.seen
+    assert put.headers["content-length"] == str(len(BIG))
+    assert "transfer-encoding" not in put.headers
+    assert "authorization" not in put.headers
+    assert "the-key" not in str(put.headers)
+    assert server.objects == {"upload-1/0": BIG}
+    assert server.api.requests("POST", "/api/v1/jobs")[0].json["inputs"] == [{"upload": "upload-1"}]
+
+
+def test_a_small_input_travels_within_the_request(fleet: Client, server: ProtocolServer, tmp_path: Path) -> None:
+    path = tmp_path / "tiny.json"
+    path.write_bytes(b"x" * 65_536)
+    fleet.submit("tensors", [path], model="m")
+    (given,) = server.api.requests("POST", "/api/v1/jobs")[0].json["inputs"]
+    assert decoded(given) == b"x" * 65_536
+    assert (given["name"], given["media_type"]) == ("tiny.json", "application/json")
+    assert server.uploads == {}
+
+
+def test_a_proxied_upload_goes_to_our_own_server_with_the_key(scan: Path) -> None:
+    with ProtocolServer(proxy=True) as server, Client(server.url, "the-key", retries=QUICK) as fleet:
+        fleet.segment(scan, model="m")
+        (put,) = server.api.requests("PUT")
+        assert put.headers["authorization"] == "Bearer the-key"
+        assert server.objects == {"upload-1/0": BIG}
+
+
+def test_parts_are_sent_in_order_and_joined(parts_server: ProtocolServer, scan: Path) -> None:
+    with Client(parts_server.url, "the-key", retries=QUICK) as fleet:
+        fleet.segment(scan, model="m")
+    puts = parts_server.store.seen
+    assert [seen.path for seen in puts] == [f"/bucket/upload-1/{number}" for number in (1, 2, 3)]
+    assert [len(seen.body) for seen in puts] == [90_000, 90_000, 20_000]
+    assert not any("authorization" in seen.headers for seen in puts)
+    assert parts_server.objects == {"upload-1/0": BIG}
+
+
+def test_a_lost_part_is_sent_again_alone(parts_server: ProtocolServer, scan: Path) -> None:
+    parts_server.store.fail("PUT", "/bucket/upload-1/2", Drop, (500, {}, b""))
+    with Client(parts_server.url, retries=QUICK) as fleet:
+        fleet.upload(scan)
+    assert [seen.path[-1] for seen in parts_server.store.seen] == ["1", "2", "2", "2", "3"]
+    assert parts_server.objects == {"upload-1/0": BIG}
+
+
+def test_an_expired_part_is_signed_anew(parts_server: ProtocolServer, scan: Path) -> None:
+    parts_server.store.fail("PUT", "/bucket/upload-1/3", (403, {}, b"expired"))
+    with Client(parts_server.url, retries=QUICK) as fleet:
+        fleet.upload(scan)
+    assert len(parts_server.api.requests("GET", "/api/v1/uploads/upload-1")) == 1
+    assert parts_server.objects == {"upload-1/0": BIG}
+
+
+def test_joining_is_tried_again(parts_server: ProtocolServer, scan: Path) -> None:
+    parts_server.api.fail(
+        "POST", "/api/v1/uploads/upload-1/complete", problem(503, "object-store-unavailable", "later")
+    )
+    with Client(parts_server.url, retries=QUICK) as fleet:
+        fleet.upload(scan)
+    assert parts_server.objects == {"upload-1/0": BIG}
+
+
+def test_a_refusing_store_is_told_without_the_signature(fleet: Client, server: ProtocolServer, scan: Path) -> None:
+    server.store.fail("PUT", "/", (403, {}, b"<Error/>"))
+    with pytest.raises(TransferFailed) as caught:
+        fleet.upload(scan)
+    assert caught.value.status == 403
+    assert "secret" not in str(caught.value)
+
+
+def test_progress_reaches_the_size(fleet: Client, server: ProtocolServer, tmp_path: Path) -> None:
+    path = tmp_path / "large.bin"
+    path.write_bytes(b"0" * 3_000_000)
+    heard: list[Transfer] = []
+    fleet.upload(path, on_upload=heard.append)
+    assert heard[-1] == Transfer("large.bin", 3_000_000, 3_000_000)
+    assert [step.done for step in heard] == sorted({step.done for step in heard})
+    assert len(heard) >= 3
+
+
+def test_a_file_object_is_sent_from_where_it_stands(fleet: Client, server: ProtocolServer, scan: Path) -> None:
+    with scan.open("rb") as file:
+        file.seek(100)
+        upload = fleet.upload(file)
+        assert not file.closed
+    assert (upload.name, upload.size) == ("scan.nii.gz", len(BIG) - 100)
+    assert server.objects == {"upload-1/0": BIG[100:]}
+
+
+def test_a_pipe_is_sent_whole(fleet: Client, server: ProtocolServer) -> None:
+    reading, writing = os.pipe()
+
+    def write() -> None:
+        with os.fdopen(writing, "wb") as out:
+            out.write(BIG)
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    with os.fdopen(reading, "rb") as file:
+        fleet.upload(file)
+    writer.join()
+    assert server.objects == {"upload-1/0": BIG}
+
+
+def test_a_retried_put_sends_the_whole_file_again(fleet: Client, server: ProtocolServer, scan: Path) -> None:
+    server.store.fail("PUT", "/", Drop, (503, {}, b""))
+    fleet.upload(scan)
+    assert [seen.body for seen in server.store.seen] == [BIG] * 3
+
+
+def test_an_upload_is_not_started_when_the_server_is_unavailable(fleet: Client, server: ProtocolServer) -> None:
+    server.api.fail("POST", "/api/v1/uploads", *[problem(503, "object-store-unavailable", "later")] * 4)
+    with pytest.raises(Unavailable):
+        fleet.upload(BIG)
+    assert server.store.seen == []
+
+
+def dicom_file(content: bytes) -> bytes:
+    return b"\0" * 128 + b"DICM" + content
+
+
+def test_a_folder_of_dicom_files_is_sent_as_one_archive(fleet: Client, server: ProtocolServer, tmp_path: Path) -> None:
+    series = tmp_path / "series"
+    (series / "deeper").mkdir(parents=True)
+    (series / "DOE^JANE.dcm").write_bytes(dicom_file(b"a" * 70_000))
+    (series / "deeper" / "2").write_bytes(dicom_file(b"b"))
+    (series / "notes.txt").write_bytes(b"not an image")
+    (series / "DICOMDIR").write_bytes(dicom_file(b"index"))
+    first, second = fleet.upload(series), fleet.upload(str(series))
+    assert first.name == "series.zip"
+    assert first.sha256 == second.sha256
+    with zipfile.ZipFile(io.BytesIO(server.objects["upload-1/0"])) as archive:
+        assert [archive.read(name) for name in archive.namelist()] == [dicom_file(b"a" * 70_000), dicom_file(b"b")]
+        assert not any("DOE" in name for name in archive.namelist())
+
+
+def test_a_folder_without_dicom_files_is_refused(fleet: Client, server: ProtocolServer, tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_bytes(b"nothing")
+    with pytest.raises(InputUnusable, match="no DICOM file"):
+        fleet.upload(tmp_path)
+    assert server.api.seen == []
+
+
+def test_what_cannot_be_read_is_refused_before_anything_is_sent(
+    fleet: Client, server: ProtocolServer, tmp_path: Path
+) -> None:
+    (tmp_path / "empty.nii").write_bytes(b"")
+    for unusable, why in [(tmp_path / "empty.nii", "is empty"), (tmp_path / "none.nii", "No such file"), (12, "int")]:
+        with pytest.raises(InputUnusable, match=why):
+            fleet.upload(unusable)  # type: ignore[arg-type]
+    with pytest.raises(InputUnusable, match="rb"):
+        fleet.upload(io.StringIO("text"))  # type: ignore[arg-type]
+    assert server.api.seen == []
+
+
+def test_a_file_that_shrinks_while_it_is_sent_is_told(fleet: Client, scan: Path) -> None:
+    def shrink(transfer: Transfer) -> None:
+        os.truncate(scan, 1_500_000)
+
+    scan.write_bytes(b"0" * 5_000_000)
+    with pytest.raises(InputUnusable, match="became shorter"):
+        fleet.upload(scan, on_upload=shrink)

@@ -1,0 +1,116 @@
+"""Zip archives from strangers: bounded, flattened to names of ours, and never a path of theirs on our disk."""
+
+import stat
+import zipfile
+import zlib
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from fleet.errors import CorruptInput, InputTooLarge, UnsupportedMedia
+from worker.media.limits import VolumeLimits
+from worker.media.payload import CHUNK_BYTES
+from worker.media.sniff import HEAD_BYTES, Format, sniff
+
+#: What file managers add without being asked.
+_LITTER = frozenset({".ds_store", "thumbs.db", "desktop.ini"})
+_METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+_ENCRYPTED = 0x1 | 0x40
+
+
+@dataclass(frozen=True)
+class Member:
+    """One unpacked file. `name` is the archive's own (for pairing .mhd with its data, never for a path or a log)."""
+
+    path: Path
+    name: PurePosixPath
+    format: Format
+
+
+def unpack_archive(path: Path, folder: Path, limits: VolumeLimits) -> list[Member]:
+    """Inflates every file of a zip into `folder` as 000001, 000002, ...
+
+    Raises CorruptInput, InputTooLarge (too-many-files, decompression-bomb) or UnsupportedMedia (unsafe-archive,
+    encrypted-archive, nested-archive).
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        with zipfile.ZipFile(path) as archive:
+            entries = [entry for entry in archive.infolist() if not entry.is_dir()]
+            _check_entries(entries, limits)
+            return _unpack(archive, entries, folder, limits)
+    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, UnicodeDecodeError, ValueError) as error:
+        raise CorruptInput(
+            "the zip file is damaged or was cut off: make it anew and send it again", code="corrupt-zip"
+        ) from error
+
+
+def _check_entries(entries: list[zipfile.ZipInfo], limits: VolumeLimits) -> None:
+    if len(entries) > limits.max_files:
+        raise InputTooLarge(
+            f"the zip holds {len(entries)} files; the limit is {limits.max_files}",
+            code="too-many-files",
+            files=len(entries),
+            limit=limits.max_files,
+        )
+    for number, entry in enumerate(entries, start=1):
+        if entry.flag_bits & _ENCRYPTED:
+            raise UnsupportedMedia("the zip is encrypted; send it without a password", code="encrypted-archive")
+        if entry.compress_type not in _METHODS:
+            raise UnsupportedMedia(
+                f"entry {number} of the zip is compressed by method {entry.compress_type}; use deflate",
+                code="unsupported-encoding",
+            )
+        if _unsafe(entry):
+            raise UnsupportedMedia(
+                f"entry {number} of the zip is a link, a device, or a name that leads outside the archive",
+                code="unsafe-archive",
+                entry=number,
+            )
+
+
+def _unsafe(entry: zipfile.ZipInfo) -> bool:
+    """ZipInfo turns backslashes and NULs into something harmless, so the original name is what counts."""
+    kind = stat.S_IFMT(entry.external_attr >> 16)
+    name = entry.orig_filename
+    parts = name.replace("\\", "/").split("/")
+    return (
+        kind not in (0, stat.S_IFREG)
+        or name.startswith(("/", "\\"))
+        or ".." in parts
+        or ":" in parts[0]
+        or ("\0" in name)
+    )
+
+
+def _unpack(
+    archive: zipfile.ZipFile, entries: list[zipfile.ZipInfo], folder: Path, limits: VolumeLimits
+) -> list[Member]:
+    """Declared sizes are ignored: what comes out is counted."""
+    members: list[Member] = []
+    left = limits.max_bytes
+    for number, entry in enumerate(entries, start=1):
+        name = PurePosixPath(entry.filename)
+        if name.parts[0] == "__MACOSX" or name.name.lower() in _LITTER:
+            continue
+        target = folder / f"{number:06}"
+        with archive.open(entry) as source, target.open("wb") as out:
+            head = source.read(HEAD_BYTES)
+            found = sniff(head)
+            if found in (Format.ZIP, Format.GZIP, Format.ARCHIVE):
+                raise UnsupportedMedia(
+                    f"entry {number} of the zip is itself compressed; send a .nii.gz alone, or zip plain files",
+                    code="nested-archive",
+                    entry=number,
+                )
+            chunk = head
+            while chunk:
+                left -= out.write(chunk)
+                if left < 0:
+                    raise InputTooLarge(
+                        f"the zip unpacks to more than {limits.max_bytes:,} bytes",
+                        code="decompression-bomb",
+                        limit=limits.max_bytes,
+                    )
+                chunk = source.read(CHUNK_BYTES)
+        members.append(Member(target, name, found))
+    return members

@@ -1,0 +1,87 @@
+"""The process that parses strangers' files: `python -m worker.media.decoder_child`, started by sandbox.py.
+
+One JSON request per line on stdin, one JSON answer per line on what was stdout; it ends when stdin closes. It has no
+environment of ours, may map only so much memory, and may be killed at any moment: nothing but scratch files is lost.
+"""
+
+import json
+import os
+import resource
+import sys
+import traceback
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import SimpleITK as sitk
+
+from fleet.errors import FleetError, InputTooLarge
+from worker.media.decode import decode
+from worker.media.limits import VolumeLimits
+
+
+def main() -> None:
+    # C++ parsers print to both streams, file names and all: neither may reach a log or the answers.
+    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    silence = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(silence, 1)
+    os.dup2(silence, 2)
+    sitk.ProcessObject.SetGlobalWarningDisplay(False)
+    _die_first()
+    for line in sys.stdin:
+        answers.write(json.dumps(_answer(json.loads(line))) + "\n")
+        answers.flush()
+
+
+def _answer(request: dict[str, Any]) -> dict[str, Any]:
+    limits = VolumeLimits(**request["limits"])
+    _confine(limits)
+    try:
+        decoded = decode(Path(request["path"]), limits, Path(request["scratch"]), request["series_uid"])
+    except MemoryError:
+        return _fault(
+            InputTooLarge("the volume does not fit into the memory set aside for decoding", code="too-many-bytes")
+        )
+    except FleetError as error:
+        return _fault(error)
+    except Exception as error:  # noqa: BLE001 - whatever a hostile file provoked is reported by its place alone
+        place = traceback.extract_tb(error.__traceback__)[-1]
+        return {"crash": f"{type(error).__name__} at {Path(place.filename).name}:{place.lineno}"}
+    return {"decoded": asdict(decoded) | {"voxels": str(decoded.voxels)}}
+
+
+def _fault(error: FleetError) -> dict[str, Any]:
+    return {
+        "fault": {
+            "kind": type(error).__name__,
+            "message": error.message,
+            "code": error.code,
+            "facts": error.facts,
+        }
+    }
+
+
+def _confine(limits: VolumeLimits) -> None:
+    """Soft limits for this request: memory, written files, and processor time should the parent be gone."""
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    seconds = int(used.ru_utime + used.ru_stime + 4 * limits.max_seconds) + 1
+    for kind, soft in (
+        (resource.RLIMIT_AS, limits.address_space_bytes),
+        (resource.RLIMIT_FSIZE, limits.max_bytes + 64 * 1024**2),
+        (resource.RLIMIT_CPU, seconds),
+        (resource.RLIMIT_CORE, 0),
+    ):
+        hard = resource.getrlimit(kind)[1]
+        resource.setrlimit(kind, (soft if hard == resource.RLIM_INFINITY else min(soft, hard), hard))
+
+
+def _die_first() -> None:
+    """When memory runs out on Linux, this process is the one to go, not the worker."""
+    try:
+        Path("/proc/self/oom_score_adj").write_text("1000")
+    except OSError:
+        return
+
+
+if __name__ == "__main__":
+    main()

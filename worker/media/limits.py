@@ -1,0 +1,45 @@
+"""How large a volume may be, before and after it is unpacked. Built from the settings by the runner."""
+
+from dataclasses import dataclass
+
+from fleet.errors import InputTooLarge
+
+
+@dataclass(frozen=True)
+class VolumeLimits:
+    """Bounds on what one input may make us read, hold and wait for."""
+
+    max_voxels: int = 1_500_000_000
+    #: Of the voxels as they are held; also of what an archive unpacks to.
+    max_bytes: int = 4 * 1024**3
+    #: Entries of an archive.
+    max_files: int = 20_000
+    #: Wall clock for decoding one input.
+    max_seconds: float = 300.0
+
+    @property
+    def address_space_bytes(self) -> int:
+        """What the decoding process may map: its libraries, and a volume in two types while one is converted."""
+        return 2 * 1024**3 + 3 * self.max_bytes
+
+    def check_voxels(self, size: tuple[int, ...], bytes_per_voxel: int) -> None:
+        """Raises InputTooLarge by what a header claims, before anything is allocated for it."""
+        voxels = 1
+        for n in size:
+            voxels *= n
+        shown = " × ".join(map(str, size))
+        if voxels > self.max_voxels:
+            raise InputTooLarge(
+                f"the header claims {shown} = {voxels:,} voxels; the limit is {self.max_voxels:,}",
+                code="too-many-voxels",
+                voxels=voxels,
+                limit=self.max_voxels,
+            )
+        if voxels * bytes_per_voxel > self.max_bytes:
+            raise InputTooLarge(
+                f"the header claims {shown} voxels of {bytes_per_voxel} bytes, {voxels * bytes_per_voxel:,} bytes; "
+                f"the limit is {self.max_bytes:,}",
+                code="too-many-bytes",
+                bytes=voxels * bytes_per_voxel,
+                limit=self.max_bytes,
+            )

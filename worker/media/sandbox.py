@@ -1,0 +1,186 @@
+"""Decoding in killable child processes, kept warm between jobs.
+
+One `Sandbox` per worker process, owned by its reader. Each decode has a child of its own while it lasts; a child
+that crashes, hangs or is no longer wanted is killed and never used again.
+"""
+
+import json
+import os
+import select
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from fleet import errors
+from fleet.errors import FleetError, InputError
+from worker.contract import Geometry
+from worker.media.decode import Decoded
+from worker.media.limits import VolumeLimits
+
+_TICK_S = 0.05
+_ANSWER_BYTES = 16 * 1024**2
+
+
+class Sandbox:
+    """Thread-safe. `close` ends idle children; those at work end with their decode."""
+
+    def __init__(self) -> None:
+        self._idle: list[_Child] = []
+        self._lock = threading.Lock()
+        self._closed = False
+
+    def prewarm(self) -> None:
+        """Starts a child without waiting for it, so that the first job finds SimpleITK loaded."""
+        child = _Child()
+        self._give_back(child)
+
+    def decode(
+        self,
+        path: Path,
+        limits: VolumeLimits,
+        scratch: Path,
+        series_uid: str | None,
+        check: Callable[[], None],
+    ) -> Decoded:
+        """As worker.media.decode.decode, in a child.
+
+        Raises its errors; InputError (decoder-crashed, decoder-timeout) when the child died or took too long; and
+        whatever `check` raises, which is called every few hundredths of a second and also ends the child.
+        """
+        request = {
+            "path": str(path),
+            "scratch": str(scratch),
+            "series_uid": series_uid,
+            "limits": asdict(limits),
+        }
+        child = self._take()
+        try:
+            answer = child.ask(request, limits.max_seconds, check)
+        except BaseException:
+            child.kill()
+            raise
+        self._give_back(child)
+        return _decoded(answer)
+
+    def close(self) -> None:
+        with self._lock:
+            self._closed = True
+            idle, self._idle = self._idle, []
+        for child in idle:
+            child.kill()
+
+    def _take(self) -> "_Child":
+        with self._lock:
+            while self._idle:
+                child = self._idle.pop()
+                if child.alive():
+                    return child
+        return _Child()
+
+    def _give_back(self, child: "_Child") -> None:
+        with self._lock:
+            if not self._closed:
+                self._idle.append(child)
+                return
+        child.kill()
+
+
+class _Child:
+    def __init__(self) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-P", "-m", "worker.media.decoder_child"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            env=_environment(),
+            # A Ctrl-C meant for the worker must not end a decode that is still wanted.
+            start_new_session=True,
+        )
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    def alive(self) -> bool:
+        if self._process.poll() is None:
+            return True
+        self.kill()
+        return False
+
+    def kill(self) -> None:
+        self._process.kill()
+        self._process.wait()
+        for pipe in (self._process.stdin, self._process.stdout):
+            if pipe is not None:
+                pipe.close()
+
+    def ask(self, request: dict[str, Any], limit_s: float, check: Callable[[], None]) -> dict[str, Any]:
+        assert self._process.stdin is not None  # noqa: S101
+        try:
+            self._process.stdin.write(json.dumps(request).encode() + b"\n")
+            self._process.stdin.flush()
+        except BrokenPipeError as error:
+            raise _crashed() from error
+        answer: dict[str, Any] = json.loads(self._line(limit_s, check))
+        return answer
+
+    def _line(self, limit_s: float, check: Callable[[], None]) -> bytes:
+        """One line from the child, or its death, or the end of patience."""
+        assert self._process.stdout is not None  # noqa: S101
+        pipe = self._process.stdout.fileno()
+        poll = select.poll()
+        poll.register(pipe, select.POLLIN | select.POLLHUP)
+        end = time.monotonic() + limit_s
+        line = b""
+        while not line.endswith(b"\n"):
+            check()
+            if time.monotonic() > end:
+                raise InputError(
+                    f"decoding this input took longer than {limit_s:g} s and was stopped", code="decoder-timeout"
+                )
+            if poll.poll(_TICK_S * 1000):
+                part = os.read(pipe, 65536)
+                if not part or len(line) > _ANSWER_BYTES:
+                    raise _crashed()
+                line += part
+        return line
+
+
+def _environment() -> dict[str, str]:
+    """None of ours: no passwords for a process that reads strangers' files, and few threads."""
+    return {
+        "PATH": os.defpath,
+        "PYTHONPATH": os.pathsep.join(part for part in sys.path if part),
+        "LANG": "C.UTF-8",
+        "OPENBLAS_NUM_THREADS": "1",
+        "OMP_NUM_THREADS": "1",
+        "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS": "2",
+    }
+
+
+def _crashed() -> InputError:
+    return InputError(
+        "the decoder died while reading this input: the file is damaged or hostile", code="decoder-crashed"
+    )
+
+
+def _decoded(answer: dict[str, Any]) -> Decoded:
+    if "decoded" in answer:
+        fields = answer["decoded"]
+        stated = fields["geometry"]
+        geometry = Geometry(*(tuple(stated[name]) for name in ("size", "spacing", "origin", "direction")))
+        return Decoded(Path(fields["voxels"]), fields["dtype"], geometry, fields["about"])
+    if "fault" in answer:
+        fault = answer["fault"]
+        kind = getattr(errors, fault["kind"], InputError)
+        raised: FleetError = kind(fault["message"], code=fault["code"], **fault["facts"])
+        raise raised
+    raise InputError(
+        f"the decoder failed on this input ({answer['crash']}); if the file is sound, this is our fault",
+        code="decoder-failed",
+    )
