@@ -1,0 +1,110 @@
+"""One segmentation job in this process, by the worker's own pieces: decode, run, encode. For the benchmarks."""
+
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import SimpleITK as sitk
+from scipy import ndimage
+
+from fleet.contracts import Stage
+from fleet.settings import CPU_PROVIDER, usable_cpus
+from worker.contract import Array, Encoded, Source
+from worker.engine.registry import LoadedModel
+from worker.engine.repository import read_versions
+from worker.engine.session import Session, SessionSetup
+from worker.media.encoder import encode_mask
+from worker.media.limits import VolumeLimits
+from worker.media.reader import VolumeReader
+from worker.progress import JobProgress
+from worker.stop import StopToken
+from worker.tasks import find_tasks
+
+
+@dataclass(frozen=True)
+class Timed:
+    """Seconds of one job: all of it, its stages, and its model calls."""
+
+    wall_s: float
+    stages: dict[str, float]
+    model_s: float
+    calls: list[tuple[int, ...]]
+    encoded: Encoded
+
+
+class Bench:
+    """A loaded model and a warm decoder."""
+
+    def __init__(self, folder: Path, scratch: Path) -> None:
+        (version,) = read_versions(folder, find_tasks())
+        setup = SessionSetup([CPU_PROVIDER], intra_op_threads=usable_cpus())
+        self.model = LoadedModel(version, Session(version.graph, setup))
+        self.reader = VolumeReader(VolumeLimits(), scratch)
+        self._scratch = scratch
+
+    def job(self, path: Path, **params: object) -> Timed:
+        task = self.model.version.task
+        stop = StopToken()
+        progress = JobProgress(stop)
+        model = self.model.for_run(stop)
+        run, calls, spent = model.run, [], [0.0]
+
+        def timed(feeds: dict[str, Array]) -> dict[str, Array]:
+            calls.append(next(iter(feeds.values())).shape)
+            began = time.perf_counter()
+            outputs = run(feeds)
+            spent[0] += time.perf_counter() - began
+            return outputs
+
+        model.run = timed  # type: ignore[method-assign,assignment]
+        began = time.perf_counter()
+        with tempfile.TemporaryDirectory(dir=self._scratch) as folder:
+            with progress.stage(Stage.DECODE):
+                volume = self.reader.read(Source(path, "", ""), progress)
+            mask = task.run(volume, task.Params.model_validate(params), model, progress)
+            with progress.stage(Stage.ENCODE):
+                encoded = encode_mask(mask, Path(folder))
+        return Timed(time.perf_counter() - began, progress.timings, spent[0], calls, encoded)
+
+    def bare(self, calls: list[tuple[int, ...]]) -> float:
+        """Seconds of the same calls on the bare session, with nothing between them."""
+        name = self.model.session.inputs[0].name
+        feeds = {shape: {name: np.random.default_rng(0).random(shape, np.float32)} for shape in set(calls)}
+        stop = StopToken()
+        began = time.perf_counter()
+        for shape in calls:
+            self.model.session.run(feeds[shape], stop)
+        return time.perf_counter() - began
+
+
+@contextmanager
+def bench(folder: Path) -> Iterator[Bench]:
+    with tempfile.TemporaryDirectory() as scratch:
+        made = Bench(folder, Path(scratch))
+        made.reader.prewarm()
+        try:
+            yield made
+        finally:
+            made.reader.close()
+
+
+def phantom_ct(path: Path, size: tuple[int, int, int], spacing: tuple[float, float, float]) -> Path:
+    """A chest of ellipses in noise, int16 HU, as .nii.gz; size and spacing are (x, y, z)."""
+    random = np.random.default_rng(0)
+    z, y, x = (np.linspace(-1, 1, n, dtype=np.float32) for n in reversed(size))
+    plane = np.hypot(x / 0.85, y[:, None] / 0.65)
+    chest = np.where(plane < 1, 40, -1000).astype(np.float32)
+    lungs = np.minimum(np.hypot((x - 0.38) / 0.3, y[:, None] / 0.42), np.hypot((x + 0.38) / 0.3, y[:, None] / 0.42))
+    array = np.empty(tuple(reversed(size)), np.int16)
+    texture = ndimage.gaussian_filter(random.normal(0, 160, plane.shape), 2).astype(np.float32)
+    for k, height in enumerate(z):
+        shade = np.where(lungs < 1 - 0.6 * height**2, -820, chest) + texture
+        array[k] = shade + random.normal(0, 12, plane.shape)
+    image = sitk.GetImageFromArray(array)
+    image.SetSpacing(spacing)
+    sitk.WriteImage(image, str(path))
+    return path
