@@ -24,7 +24,7 @@ lint: dev-env ## Ruff: rules and format
 types: dev-env ## Mypy, strict
 	@$(BIN)/mypy
 	@$(BIN)/mypy requirements/install.py
-	@$(BIN)/mypy --explicit-package-bases tests examples benchmarks
+	@$(BIN)/mypy --explicit-package-bases examples benchmarks
 
 imports: dev-env ## Which package may import which
 	@$(BIN)/lint-imports
@@ -33,8 +33,8 @@ format: dev-env ## Put every file into the house format
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
 
-bench-segmentation: run-env ## A volume through Fleet against the bare runtime
-bench-memory: run-env ## Memory while models come and go
+bench-segmentation: dev-env ## A volume through Fleet against the bare runtime
+bench-memory: dev-env ## Peak memory of one large CT job
 bench-up: run-env ## How long until the local stack answers
 bench-noop: run-env ## What a job costs besides its model
 $(BENCHMARKS): bench-%:

@@ -1,6 +1,7 @@
 """`python -m api`: the front door as a process of its own."""
 
 import ipaddress
+import signal
 import socket
 import sys
 from pathlib import Path
@@ -9,9 +10,9 @@ import uvicorn
 
 from api.app import create_app
 from api.waiting import Waiters
-from fleet.errors import FleetError
+from fleet.errors import FleetError, ValidationFailed
 from fleet.logs import configure_logs, get_logger
-from fleet.settings import Settings
+from fleet.settings import Settings, read_settings
 
 #: What a request gets to finish when the process is told to end.
 GRACE_S = 15
@@ -56,27 +57,27 @@ def serve(settings: Settings) -> int:
     return 0 if server.started else 1
 
 
-def refusal(settings: Settings) -> str | None:
-    """Why this server must not start, in one line; None when it may."""
-    try:
-        keys = settings.tenant_keys
-    except FleetError as error:
-        return error.message
-    if not keys and not _is_loopback(settings.api_host):
-        return (
+def check(settings: Settings) -> None:
+    """Raises ValidationFailed `api-keys-missing` when strangers could come in, or `invalid-api-keys`."""
+    if not settings.tenant_keys and not _is_loopback(settings.api_host):
+        raise ValidationFailed(
             f"API_HOST={settings.api_host} can be reached from outside and API_KEYS is empty: "
-            "set API_KEYS=tenant:key, or API_HOST=127.0.0.1"
+            "set API_KEYS=tenant:key, or API_HOST=127.0.0.1",
+            code="api-keys-missing",
         )
-    return None
 
 
 def main() -> int:
-    settings = Settings()
-    configure_logs(settings)
-    reason = refusal(settings)
-    if reason is not None:
-        sys.stderr.write(f"error: {reason}\n")
+    # uvicorn closes in order when a signal comes and then repeats the signal, which has been obeyed by then.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: sys.exit(0))
+    try:
+        settings = read_settings()
+        check(settings)
+    except FleetError as error:
+        sys.stderr.write(f"error: {error.message}\n")
         return 2
+    configure_logs(settings)
     for name in settings.unknown_names(Path(".env")):
         log.warning("unknown name in .env: is it spelled right?", name=name)
     if not settings.tenant_keys:

@@ -10,6 +10,7 @@ from starlette.middleware import Middleware
 from api import problems
 from api.body_limit import BodyLimit
 from api.cards import Cards
+from api.document import DocumentedApp
 from api.doorbell import Doorbell
 from api.inputs import Inputs
 from api.leadership import Leadership
@@ -42,7 +43,7 @@ log = get_logger(__name__)
 def create_app(settings: Settings) -> FastAPI:
     """The app, closed; its lifespan opens it. Servers may be down at that time: `/readyz` tells."""
     services = _services(settings)
-    app = FastAPI(
+    app = DocumentedApp(
         title="Fleet",
         description="Runs ONNX models as durable jobs.",
         version="1",
@@ -102,6 +103,7 @@ def _services(settings: Settings) -> Services:
             leadership=Leadership(dsn),
             measures=measures,
             every_s=settings.reconcile_every_s,
+            patience_s=settings.lease_s / 2,
         ),
         readiness=Readiness(
             {

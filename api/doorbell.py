@@ -1,4 +1,4 @@
-"""Words to waiters and workers that may get lost: said if Redis is there, and never a reason to fail."""
+"""Words to waiters that may get lost: said if Redis is there, and never a reason to fail."""
 
 from collections.abc import Iterable
 
@@ -13,16 +13,6 @@ log = get_logger(__name__)
 class Doorbell:
     def __init__(self, broker: Broker) -> None:
         self._broker = broker
-
-    def cancelled(self, job: Job) -> None:
-        """To the waiters when the job has ended, else to the worker that runs it (it also asks the record)."""
-        try:
-            if job.state.ended:
-                self._broker.tell_ended(job.id, job.state)
-            else:
-                self._broker.tell_cancel(job.id)
-        except DependencyError as error:
-            log.warning("cancel not told", job_id=str(job.id), error=error.code)
 
     def ended(self, jobs: Iterable[Job]) -> None:
         """To the waiters (they also ask the record). Gives up at the first that Redis does not take."""

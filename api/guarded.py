@@ -23,7 +23,11 @@ class GuardedRoute(APIRoute):
             request.state.tenant = request.app.state.services.tenants.tenant(request.headers)
             if reads_json and not is_json(request.headers):
                 raise UnsupportedMedia("the body must be JSON: send `Content-Type: application/json`")
-            return await handle(_StrictRequest(request.scope, request.receive))
+            strict = _StrictRequest(request.scope, request.receive)
+            if reads_json:
+                # Here, since the framework would make a 400 of a body that is too large.
+                await strict.body()
+            return await handle(strict)
 
         return guarded
 
@@ -51,7 +55,7 @@ def guarded_router(prefix: str, tag: str) -> APIRouter:
             Security(HTTPBearer(auto_error=False, scheme_name="bearer")),
             Security(APIKeyHeader(name="X-API-Key", auto_error=False, scheme_name="key")),
         ],
-        responses=problems(401, 503),
+        responses=problems(401, 422, 503),
     )
 
 

@@ -27,6 +27,7 @@ GRACE_S = 5.0
 _BATCH = 500
 _BATCHES_A_TICK = 20
 _CHORES_EVERY_S = 60.0
+_CHORES_GRACE_S = 2.0
 _DEAD_WORKER_S = 3600.0
 _UPLOADS_A_SWEEP = 200
 log = get_logger(__name__)
@@ -46,7 +47,9 @@ class Reconciler:
         leadership: Leadership,
         measures: Measures,
         every_s: float,
+        patience_s: float = 0.0,
     ) -> None:
+        """`patience_s`: after taking the lead, how long workers are given to renew leases that an outage let lapse."""
         self._outbox = outbox
         self._uploads = uploads
         self._catalogue = catalogue
@@ -56,24 +59,35 @@ class Reconciler:
         self._leadership = leadership
         self._measures = measures
         self._every_s = every_s
+        self._patience_s = patience_s
+        self._leads_since: float | None = None
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="reconciler", daemon=True)
-        self._chores_due_at = 0.0
+        # Chores wait for the object store, and a lapsed lease must not wait for that.
+        self._chores_thread = threading.Thread(target=self._run_chores, name="reconciler-chores", daemon=True)
         #: step -> code of its last failure, so that a lasting fault is one line in the log.
         self._faults: dict[str, str] = {}
 
     def start(self) -> None:
         self._thread.start()
+        self._chores_thread.start()
 
     def close(self) -> None:
         self._stop.set()
         self._thread.join()
+        # It may be waiting for a store that hangs; what it does can be done again by the next leader.
+        self._chores_thread.join(_CHORES_GRACE_S)
 
     def _run(self) -> None:
         while not self._stop.is_set():
             self.tick()
             self._stop.wait(self._every_s)
         self._leadership.close()
+
+    def _run_chores(self) -> None:
+        while not self._stop.wait(_CHORES_EVERY_S):
+            if self._leads_since is not None:
+                self.chores()
 
     def tick(self) -> None:
         """One round, if this process leads. Each step stands alone: a failure is logged, and the next step follows."""
@@ -86,16 +100,21 @@ class Reconciler:
         self._step("lead", lead)
         self._measures.leading(leading)
         if not leading:
+            self._leads_since = None
             return
-        # Leases first: what goes back to the queue is published in the same round.
-        self._step("leases", self._lapse_leases)
+        now = time.monotonic()
+        self._leads_since = self._leads_since or now
+        if now - self._leads_since >= self._patience_s:
+            # Leases first: what goes back to the queue is published in the same round.
+            self._step("leases", self._lapse_leases)
         self._step("deadlines", self._expire_queued)
         self._step("broker", self._tell_broker)
-        if time.monotonic() >= self._chores_due_at:
-            self._chores_due_at = time.monotonic() + _CHORES_EVERY_S
-            self._step("uploads", self.sweep_uploads)
-            self._step("keys", self._outbox.forget_idempotency_keys)
-            self._step("workers", self._forget_workers)
+
+    def chores(self) -> None:
+        """What has time: stale uploads, old keys, workers that are gone."""
+        self._step("uploads", self.sweep_uploads)
+        self._step("keys", self._outbox.forget_idempotency_keys)
+        self._step("workers", self._forget_workers)
 
     def _step(self, name: str, step: Callable[[], None]) -> None:
         try:
@@ -168,6 +187,8 @@ class Reconciler:
         """Removes unused uploads past their time: the object first, so that a failure is repeated later."""
         swept = 0
         for upload in self._uploads.stale(_UPLOADS_A_SWEEP):
+            if self._stop.is_set():
+                break
             remove_bytes(self._objects, upload)
             swept += self._uploads.delete(upload.id, upload.tenant) is not None
         self._did("upload-swept", swept)

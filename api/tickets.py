@@ -94,15 +94,15 @@ class Tickets:
 
     def store_content(self, upload: Upload, spooled: Spooled) -> Upload:
         """Raises ValidationFailed `size-mismatch`, `checksum-mismatch`, Conflict `upload-complete`."""
+        if upload.complete:
+            # The answer to the first PUT may have been lost: the same bytes again are no fault.
+            if upload.object.sha256 != spooled.sha256:
+                raise Conflict(f"upload {upload.id} is complete already, with other bytes", code="upload-complete")
+            return upload
         _check_size(upload, spooled.size)
         _check_digest(upload.object.sha256, spooled)
-        if not upload.complete:
-            self._put(upload.object.key, spooled, upload.object.media_type, upload.object.name or "file")
-            return self._uploads.complete(upload.id, upload.tenant, spooled.sha256)
-        # The answer to the first PUT may have been lost: the same bytes again are no fault.
-        if upload.object.sha256 != spooled.sha256:
-            raise Conflict(f"upload {upload.id} is complete already, with other bytes", code="upload-complete")
-        return upload
+        self._put(upload.object.key, spooled, upload.object.media_type, upload.object.name or "file")
+        return self._uploads.complete(upload.id, upload.tenant, spooled.sha256)
 
     def complete(self, upload_id: UUID, tenant: str, parts: Sequence[PartRequest]) -> Upload:
         """Joins a multipart upload, or states that a single PUT is done; may be repeated.
@@ -127,12 +127,13 @@ class Tickets:
         return self._uploads.get(upload_id, tenant)
 
     def delete(self, upload_id: UUID, tenant: str) -> None:
-        """Raises NotFound, Conflict `upload-in-use`. The object goes first, so that a failure can be repeated."""
-        upload = self._uploads.get(upload_id, tenant)
-        if not upload.used:
-            remove_bytes(self._objects, upload)
-        if upload.used or self._uploads.delete(upload_id, tenant) is None:
+        """Raises NotFound, Conflict `upload-in-use`. Given up first, so that no submit takes it meanwhile."""
+        self._uploads.get(upload_id, tenant)
+        upload = self._uploads.give_up(upload_id, tenant)
+        if upload is None:
             raise Conflict(f"upload {upload_id} is the input of a job and stays with it", code="upload-in-use")
+        remove_bytes(self._objects, upload)
+        self._uploads.delete(upload_id, tenant)
 
     def view(self, upload: Upload, base_url: str) -> TicketView:
         """URLs are signed anew each time."""

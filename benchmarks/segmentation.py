@@ -38,7 +38,8 @@ def main() -> None:
 
 def report(name: str, made: Bench, path: Path, rounds: int, **params: object) -> None:
     warm = made.job(path, **params) if rounds > 1 else None
-    ratios, jobs, bares = [], [], []
+    ratios: list[float] = []
+    jobs, bares = [], []
     for _ in range(rounds):
         calls = warm.calls if warm else made.job(path, **params).calls
         half = len(calls) // 2
@@ -57,6 +58,8 @@ def report(name: str, made: Bench, path: Path, rounds: int, **params: object) ->
     print(f"    {'of infer: the model':22}{statistics.median(job.model_s for job in jobs):9.3f}")
     print(f"  {'bare runtime':24}{statistics.median(bares):9.3f} s")
     print(f"  {'job / bare':24}{statistics.median(ratios):9.3f}    target {TARGETS[name]} or less")
+    own = statistics.median(job.wall_s / job.model_s for job in jobs)
+    print(f"  {'job / its own calls':24}{own:9.3f}    free of what else the machine did meanwhile")
     print("  " + "; ".join(f"{label['name']}: {label['volume_ml']:,.0f} ml" for label in last.encoded.result["labels"]))
 
 

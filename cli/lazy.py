@@ -1,15 +1,15 @@
 """A group of commands whose modules are imported when they are used: `fleet jobs list` loads nothing of the stack."""
 
-from collections.abc import Iterator, Mapping, MutableMapping
+from collections.abc import Iterator, Mapping
 from importlib import import_module
-from typing import Any
+from typing import Any, cast
 
 import typer
 from typer.core import TyperGroup
 from typer.main import get_command
 
 
-class CommandTable(MutableMapping[str, Any]):
+class CommandTable(Mapping[str, Any]):
     """name -> command, from name -> "module:attribute"; the attribute is a function or a `typer.Typer`.
 
     A module that cannot be imported raises as it is: a command that exists by name only would be a lie.
@@ -24,14 +24,6 @@ class CommandTable(MutableMapping[str, Any]):
             self._loaded[name] = _load(name, self._places[name])
         return self._loaded[name]
 
-    def __setitem__(self, name: str, command: Any) -> None:
-        self._loaded[name] = command
-        self._places.setdefault(name, "")
-
-    def __delitem__(self, name: str) -> None:
-        del self._places[name]
-        self._loaded.pop(name, None)
-
     def __iter__(self) -> Iterator[str]:
         return iter(self._places)
 
@@ -45,7 +37,8 @@ def group_class(places: Mapping[str, str]) -> type[TyperGroup]:
     class LazyGroup(TyperGroup):
         def __init__(self, **attributes: Any) -> None:
             super().__init__(**{**attributes, "commands": {}})
-            self.commands = CommandTable(places)
+            # Typer adds to its table while it builds one; this one is complete and only read.
+            self.commands = cast(Any, CommandTable(places))
 
         def list_commands(self, ctx: Any) -> list[str]:
             return list(self.commands)

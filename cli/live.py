@@ -13,17 +13,16 @@ if TYPE_CHECKING:
 class Live:
     """Shows one job from its upload to its files. Give its methods as the client's callbacks.
 
-    Nothing is drawn when standard error is not a terminal: there each stage is one line, and `quiet` silences that too.
+    Nothing is drawn when standard error is not a terminal: there each stage is one line.
     """
 
-    def __init__(self, *, quiet: bool = False) -> None:
-        self._quiet = quiet
+    def __init__(self) -> None:
         self._bar: Progress | None = None
         self._rows: dict[str, TaskID] = {}
         self._said = ""
 
     def __enter__(self) -> "Live":
-        if not self._quiet and sys.stderr.isatty():
+        if sys.stderr.isatty():
             self._bar = _bar()
             self._bar.start()
         return self
@@ -44,7 +43,7 @@ class Live:
         step = record.state if record.stage is None or record.ended else f"{record.state}: {record.stage}"
         if self._bar is not None:
             self._draw(self._bar, "job", step, record.progress)
-        elif not self._quiet and step != self._said:
+        elif step != self._said:
             sys.stderr.write(f"{record.id} {step}\n")
         self._said = step
 

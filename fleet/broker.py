@@ -20,8 +20,6 @@ from fleet.errors import DependencyError
 TASK_NAME = "fleet.run"
 #: Channel on which the end of every job is told: "<job id> <state>".
 ENDED_CHANNEL = "fleet:ended"
-#: Channel on which a wish to end a running job is told: "<job id>".
-CANCEL_CHANNEL = "fleet:cancel"
 #: Lives in Redis as long as Redis remembers anything. Its absence means that the messages are gone, too.
 CANARY = "fleet:canary"
 _EMBED = {"callbacks": None, "errbacks": None, "chain": None, "chord": None}
@@ -127,11 +125,6 @@ class Broker:
         """Wakes whoever waits for the job. Lossy: waiters also look at the record from time to time."""
         with _redis_errors():
             self._redis.publish(ENDED_CHANNEL, f"{job_id} {state.value}")
-
-    def tell_cancel(self, job_id: UUID) -> None:
-        """Makes the worker look at its leases at once. Lossy, like every word of the doorbell."""
-        with _redis_errors():
-            self._redis.publish(CANCEL_CHANNEL, str(job_id))
 
     def has_canary(self) -> bool:
         with _redis_errors():

@@ -24,6 +24,12 @@ class Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
+class Recorded(BaseModel):
+    """A value that lies in the record: immutable, and fields of a newer version of Fleet are passed over."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", protected_namespaces=())
+
+
 class JobState(StrEnum):
     QUEUED = "queued"
     RUNNING = "running"
@@ -131,7 +137,7 @@ ModelName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$")]
 FileName = Annotated[str, Field(pattern=r"^[^/\\\x00-\x1f]{1,255}$")]
 
 
-class ObjectRef(Frozen):
+class ObjectRef(Recorded):
     """Bytes that travel by reference."""
 
     bucket: str
@@ -144,7 +150,7 @@ class ObjectRef(Frozen):
     name: FileName | None = Field(default=None, description="the file name that the user knows it by")
 
 
-class InlineInput(Frozen):
+class InlineInput(Recorded):
     """A small input that lies in the job row itself."""
 
     data: str = Field(max_length=90_000, description="base64 of at most 64 KiB")
@@ -152,14 +158,14 @@ class InlineInput(Frozen):
     media_type: str = "application/octet-stream"
 
 
-class JobInput(Frozen):
+class JobInput(Recorded):
     """One input as the row keeps it: either an object or a few bytes."""
 
     object: ObjectRef | None = None
     inline: InlineInput | None = None
 
 
-class RanOn(Frozen):
+class RanOn(Recorded):
     """Where an attempt ran, and why there."""
 
     worker: str
@@ -172,24 +178,22 @@ class RanOn(Frozen):
     model_sha256: Sha256 | None = None
 
 
-class JobError(Frozen):
+class JobError(Recorded):
     code: str
     message: str
     retryable: bool = False
     facts: dict[str, Any] = Field(default_factory=dict)
 
 
-class Artifact(Frozen):
+class Artifact(Recorded):
     """A file that a job made."""
 
     name: FileName
     object: ObjectRef
 
 
-class Card(Frozen):
+class Card(Recorded):
     """What the catalogue knows of a model version; the worker writes it, the api validates against it."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
 
     name: ModelName
     version: int = Field(ge=1)
@@ -208,10 +212,8 @@ class Card(Frozen):
     max_attempts: int = Field(default=3, ge=1, le=10)
 
 
-class Job(BaseModel):
+class Job(Recorded):
     """A job as the record holds it. Times are UTC; timings are seconds per stage."""
-
-    model_config = ConfigDict(frozen=True, extra="ignore", protected_namespaces=())
 
     id: UUID
     tenant: str

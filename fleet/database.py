@@ -14,6 +14,8 @@ from psycopg_pool import ConnectionPool, PoolClosed, PoolTimeout
 from fleet.errors import DependencyError
 
 Row = dict[str, Any]
+_WAIT_WHILE_DOWN_S = 0.3
+_STATEMENT_S, _LOCK_S = 20, 5
 
 
 class Database:
@@ -30,15 +32,22 @@ class Database:
                 "autocommit": True,
                 "row_factory": dict_row,
                 "connect_timeout": 5,
+                # Prepared plans break when a migration adds a column to what `RETURNING *` returns, and behind poolers.
+                "prepare_threshold": None,
                 # A server that vanished without a word must not hold a request for the minutes of TCP's patience.
                 "tcp_user_timeout": 10_000,
                 "keepalives_idle": 10,
                 "keepalives_interval": 5,
                 "keepalives_count": 3,
             },
-            reconnect_timeout=30,
+            # Short, so that whoever waits after a long outage is served as soon as the server is back.
+            reconnect_timeout=5,
             name="record",
+            configure=_bound,
         )
+        self._wait_s = wait_s
+        #: False after nobody got a connection in time, until somebody does: then callers wait only a moment.
+        self._answers = True
 
     def open(self) -> "Database":
         self._pool.open()
@@ -74,19 +83,32 @@ class Database:
 
     def _once(self, statement: str, parameters: Mapping[str, Any] | None) -> list[Row]:
         try:
-            with self._pool.connection() as connection:
+            with self._pool.connection(self._wait_s if self._answers else _WAIT_WHILE_DOWN_S) as connection:
+                self._answers = True
                 cursor = connection.execute(statement.encode(), parameters or {})
                 return cursor.fetchall() if cursor.description is not None else []
         # No connection came within `wait_s`: another wait would only double it.
-        except (PoolTimeout, PoolClosed) as error:
+        except PoolTimeout as error:
+            self._answers = False
             raise _unavailable() from error
+        except PoolClosed as error:
+            raise DependencyError("this process is shutting down", code="database-closed") from error
         except (psycopg.OperationalError, psycopg.InterfaceError) as error:
             raise _Broken from error
+        except (psycopg.errors.InternalError, psycopg.errors.NotSupportedError) as error:
+            # A standby that is read-only, for instance: not the statement's fault either.
+            raise _unavailable() from error
         except (psycopg.errors.UndefinedTable, psycopg.errors.UndefinedColumn) as error:
             raise DependencyError(
                 "the record has not the schema of this version of Fleet: run `fleet migrate`",
                 code="database-not-migrated",
             ) from error
+
+
+def _bound(connection: psycopg.Connection[Row]) -> None:
+    """No statement of ours takes long: one that does is stuck behind a lock or a sick server."""
+    connection.execute("SELECT set_config('statement_timeout', %s, false)", [f"{_STATEMENT_S}s"])
+    connection.execute("SELECT set_config('lock_timeout', %s, false)", [f"{_LOCK_S}s"])
 
 
 class _Broken(Exception):

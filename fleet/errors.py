@@ -17,12 +17,13 @@ FleetError
 ├── RunStopped            a run was ended on purpose (cancel, deadline, drain, lost lease)
 ├── NoCapableWorker
 └── DependencyError       PostgreSQL, Redis or the object store failed; retried
-    └── IntegrityError        stored bytes differ from their checksum
+    └── IntegrityError        stored bytes differ from their checksum; not retried
 
 A class says what kind of thing went wrong; `code` is stable and may be narrowed per occurrence
 (`CorruptInput(..., code="truncated-gzip")`); `retryable` says whether the same job may succeed later.
 """
 
+import math
 from typing import Any, ClassVar
 
 
@@ -46,7 +47,26 @@ class FleetError(Exception):
         record: dict[str, Any] = {"code": self.code, "message": self.message, "retryable": self.retryable}
         if self.facts:
             record["facts"] = self.facts
-        return record
+        return {key: storable(value) for key, value in record.items()}
+
+
+def storable(value: Any) -> Any:
+    """The value as strict JSON that PostgreSQL takes: facts may quote hostile files.
+
+    NUL and lone surrogates are replaced, numbers that are not finite become words, other types become text.
+    """
+    match value:
+        case dict():
+            return {str(storable(str(key))): storable(item) for key, item in value.items()}
+        case list() | tuple() | set() | frozenset():
+            return [storable(item) for item in value]
+        case str():
+            return value.encode("utf-8", "replace").decode().replace("\0", "\ufffd")
+        case float() if not math.isfinite(value):
+            return str(value)
+        case bool() | int() | float() | None:
+            return value
+    return storable(str(value))
 
 
 class InputError(FleetError):
@@ -135,3 +155,5 @@ class DependencyError(FleetError):
 
 class IntegrityError(DependencyError):
     code = "checksum-mismatch"
+    # The same bytes would come again.
+    retryable = False

@@ -6,6 +6,7 @@ does what got lost. All times are PostgreSQL's clock.
 
 import hashlib
 import json
+import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -32,6 +33,8 @@ from fleet.errors import Conflict, FleetError, IdempotencyKeyReused, NotFound
 from fleet.sql import statements
 
 _SQL = statements("jobs")
+#: Job and attempt: what a run must show with every write.
+Token = tuple[UUID, int]
 
 
 @dataclass(frozen=True)
@@ -74,8 +77,6 @@ class Claim:
     job: Job
     #: From submit to this claim.
     waited_s: float
-    #: Until the deadline; None without one.
-    remaining_s: float | None
 
 
 @dataclass(frozen=True)
@@ -150,15 +151,22 @@ class JobStore:
         )
         if row is not None:
             return Submitted(_job(row), replayed=False)
-        if new.idempotency_key is None:
-            return Submitted(self.get(new.id), replayed=False)
-        return self._replay(new, new.idempotency_key)
+        return self._not_stored_now(new)
 
-    def _replay(self, new: NewJob, key: str) -> Submitted:
-        earlier = self.find_by_key(new.tenant, key, new.fingerprint)
-        if earlier is None:
-            raise Conflict(f"a request with the Idempotency-Key {key!r} is just being stored: repeat it in a second")
-        return Submitted(earlier, replayed=earlier.id != new.id)
+    def _not_stored_now(self, new: NewJob) -> Submitted:
+        """The statement gave no row: it was a repeat of ours, the key is taken, or an upload has gone."""
+        own = self._database.one(_SQL["get_job"], {"id": new.id, "tenant": new.tenant})
+        if own is not None:
+            return Submitted(_job(own), replayed=False)
+        if new.idempotency_key is not None:
+            earlier = self.find_by_key(new.tenant, new.idempotency_key, new.fingerprint)
+            if earlier is not None:
+                return Submitted(earlier, replayed=True)
+        if new.uploads:
+            raise NotFound(
+                "an upload of this job has just been deleted: upload the file again", code="upload-not-found"
+            )
+        raise Conflict("a request with the same Idempotency-Key is just being stored: repeat it in a second")
 
     def find_by_key(self, tenant: str, key: str, body_fingerprint: str) -> Job | None:
         """The job that this key already stands for. Raises IdempotencyKeyReused for another body."""
@@ -210,25 +218,28 @@ class JobStore:
         """Those of the jobs that have ended."""
         return {row["id"] for row in self._database.run(_SQL["ended_among"], {"ids": list(job_ids)})}
 
-    def claim(self, job_id: UUID, owner: str, lease_s: float) -> Claim | None:
-        """Takes the job for one attempt; None when the message was a duplicate, stale or of an ended job."""
-        row = self._database.one(_SQL["claim_job"], {"id": job_id, "owner": owner, "lease_s": lease_s})
-        if row is None:
-            return None
-        return Claim(_job(row), float(row["waited_s"]), row["remaining_s"])
+    def claim(self, job_id: UUID, worker: str, lease_s: float, seq: int = 0) -> Claim | None:
+        """Takes the job for one attempt; None when the message was a duplicate, stale or of an ended job.
 
-    def renew(self, held: Sequence[tuple[UUID, int]], lease_s: float) -> dict[UUID, LeaseWord]:
-        """Renews all leases of a process; a job that is missing from the answer is lost to it."""
+        `seq` is that of the message through which the job was heard of.
+        """
+        # Unique, so that a repeat after a lost answer finds its own claim and not a stranger's.
+        owner = f"{worker}#{secrets.token_hex(4)}"
+        row = self._database.one(_SQL["claim_job"], {"id": job_id, "owner": owner, "lease_s": lease_s, "seq": seq})
+        return Claim(_job(row), float(row["waited_s"])) if row else None
+
+    def renew(self, held: Sequence[Token], lease_s: float) -> dict[Token, LeaseWord]:
+        """Renews all leases of a process; a token that is missing from the answer is stale."""
         return self._words("renew_leases", held, lease_s=lease_s)
 
-    def watch(self, held: Sequence[tuple[UUID, int]]) -> dict[UUID, LeaseWord]:
+    def watch(self, held: Sequence[Token]) -> dict[Token, LeaseWord]:
         """The same question between two renewals, without a write."""
         return self._words("watch_leases", held)
 
-    def _words(self, block: str, held: Sequence[tuple[UUID, int]], **more: float) -> dict[UUID, LeaseWord]:
+    def _words(self, block: str, held: Sequence[Token], **more: float) -> dict[Token, LeaseWord]:
         ids, attempts = [job_id for job_id, _ in held], [attempt for _, attempt in held]
         rows = self._database.run(_SQL[block], {"ids": ids, "attempts": attempts, **more})
-        return {row["id"]: LeaseWord(row["cancel_requested"], row["overdue"]) for row in rows}
+        return {(row["id"], row["attempt"]): LeaseWord(row["cancel_requested"], row["overdue"]) for row in rows}
 
     def note_progress(self, notes: Sequence[tuple[UUID, int, str | None, float]]) -> None:
         """(job, attempt, stage, 0..1) of several jobs in one statement; stale tokens are ignored."""
@@ -257,7 +268,12 @@ class JobStore:
                 "artifacts": Jsonb([artifact.model_dump(mode="json") for artifact in artifacts]),
                 "inputs": Jsonb([item.model_dump(mode="json") for item in inputs]),
             },
-        ) or self._database.one(_SQL["won_job"], token)
+        )
+        return _job(row) if row else self.won(job)
+
+    def won(self, job: Job) -> Job | None:
+        """The job, if it was this very attempt that succeeded."""
+        row = self._database.one(_SQL["won_job"], {"id": job.id, "attempt": job.attempt})
         return _job(row) if row else None
 
     def fail(self, job: Job, error: FleetError, ending: Ending) -> Job | None:
@@ -274,9 +290,9 @@ class JobStore:
             _ending(ending) | {"state": state.value, "error": Jsonb(error.as_dict()) if error else None},
         )
 
-    def hand_back(self, job: Job) -> Job | None:
-        """Returns the lease of a draining worker without spending the attempt. None: stale token."""
-        return self._end("hand_back_job", job, {})
+    def hand_back(self, job: Job, pause_s: float = 0.0) -> Job | None:
+        """Returns the lease without spending the attempt; published again after the pause. None: stale token."""
+        return self._end("hand_back_job", job, {"pause_s": pause_s})
 
     def _end(self, block: str, job: Job, values: Mapping[str, Any]) -> Job | None:
         row = self._database.one(_SQL[block], {"id": job.id, "attempt": job.attempt, **values})

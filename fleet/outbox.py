@@ -42,9 +42,10 @@ class Outbox:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def lapse_leases(self) -> list[Job]:
-        """Running jobs whose worker is gone: queued again, or ended. At most 500 a call."""
-        return [Job.model_validate(row) for row in self._database.run(_SQL["lapse_leases"])]
+    def lapse_leases(self, grace_s: float = 0.0) -> list[Job]:
+        """Running jobs whose lease ended longer than the grace ago: queued again, or ended. At most 500 a call."""
+        rows = self._database.run(_SQL["lapse_leases"], {"grace_s": grace_s})
+        return [Job.model_validate(row) for row in rows]
 
     def expire_queued(self) -> list[Job]:
         """Queued jobs past their deadline, now expired. At most 500 a call."""

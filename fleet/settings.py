@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import quote
 
-from pydantic import Field, SecretStr, field_validator, model_validator
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict, SettingsError
 
 from fleet.contracts import Lane, Pool
+from fleet.errors import ValidationFailed
 
 CPU_PROVIDER = "CPUExecutionProvider"
 CUDA_PROVIDER = "CUDAExecutionProvider"
@@ -183,6 +184,21 @@ class Settings(BaseSettings):
         known = {name.upper() for name in type(self).model_fields} | COMPOSE_NAMES
         names = (line.split("=", 1)[0].strip() for line in env_file.read_text("utf-8").splitlines())
         return [name for name in names if name and not name.startswith(("#", "COMPOSE_")) and name.upper() not in known]
+
+
+def read_settings() -> Settings:
+    """The settings of this process. Raises ValidationFailed `invalid-settings`, which repeats no value (or secret)."""
+    try:
+        return Settings()
+    except ValidationError as error:
+        faults = [
+            {"detail": fault["msg"].removeprefix("Value error, "), "pointer": ".".join(map(str, fault["loc"])).upper()}
+            for fault in error.errors()
+        ]
+        told = "; ".join(f"{fault['pointer']}: {fault['detail']}".removeprefix(": ") for fault in faults)
+        raise ValidationFailed(f"the settings are wrong: {told}", faults, code="invalid-settings") from None
+    except SettingsError as error:
+        raise ValidationFailed(f"the settings are wrong: {error}", code="invalid-settings") from None
 
 
 def usable_cpus() -> int:

@@ -85,6 +85,11 @@ class UploadStore:
         parameters = {"id": upload_id, "tenant": tenant, "sha256": sha256}
         return _upload(_found(self._database.one(_SQL["complete_upload"], parameters), upload_id))
 
+    def give_up(self, upload_id: UUID, tenant: str) -> Upload | None:
+        """From now on no job can take it: remove its object, then `delete` it. None when a job uses it."""
+        row = self._database.one(_SQL["give_up_upload"], {"id": upload_id, "tenant": tenant})
+        return _upload(row) if row else None
+
     def delete(self, upload_id: UUID, tenant: str) -> Upload | None:
         """The deleted upload, whose object was removed before; None when a job uses it or it is unknown."""
         row = self._database.one(_SQL["delete_upload"], {"id": upload_id, "tenant": tenant})

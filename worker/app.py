@@ -9,7 +9,6 @@ from uuid import UUID
 from celery import Celery, signals
 
 from fleet.broker import TASK_NAME
-from fleet.errors import FleetError
 from fleet.logs import configure_logs, get_logger
 from fleet.settings import Settings
 from worker.boot import STEPS
@@ -32,9 +31,9 @@ def run(self: Any, job_id: str, seq: int) -> None:
         log.error("message before the process was ready", job_id=job_id)
         return
     try:
-        process.runner.run(UUID(job_id))
-    except (FleetError, ValueError) as error:
-        # The record is away or the message is forged: the reconciler publishes again what is real.
+        process.runner.run(UUID(job_id), seq)
+    except ValueError as error:
+        # No job id: the message is forged.
         log.warning("message dropped", job_id=job_id, seq=seq, reason=str(error))
 
 

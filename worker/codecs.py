@@ -1,5 +1,6 @@
 """From bytes to media and from outcomes to files: which codec serves which kind."""
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -38,6 +39,15 @@ class Codecs:
         """What becomes of the task's outcome: JSON for the record, files in `folder` for the object store."""
         match kind:
             case ResultKind.JSON:
-                return Encoded(outcome, [])
+                return Encoded(_strict(outcome), [])
             case ResultKind.MASK:
                 return encode_mask(outcome, folder)
+
+
+def _strict(outcome: dict[str, Any]) -> dict[str, Any]:
+    """Numbers that are not finite have no form in JSON: better no result than one that cannot be read."""
+    try:
+        json.dumps(outcome, allow_nan=False)
+    except ValueError as error:
+        raise ModelError("the model answered with numbers that are not finite", code="result-not-finite") from error
+    return outcome

@@ -1,22 +1,28 @@
 """The lease keeper: one thread per process that renews the leases of all its runs in one statement.
 
 It also brings the record's word to the runs: a cancelled, overdue or lost job gets its stop token set, and it
-carries the runs' progress to the record.
+carries the runs' progress to the record. A run that ignores its token for long is stuck in native code, which
+nothing but the end of the process can stop.
 """
 
+import os
 import threading
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from uuid import UUID
 
 from fleet.contracts import Job
 from fleet.errors import DependencyError
-from fleet.jobs import JobStore
+from fleet.jobs import JobStore, Token
 from fleet.logs import get_logger
 from worker.progress import JobProgress
 from worker.stop import StopReason, StopToken
 
 _TICK_S = 0.5
+#: Between two windows of a large model on a slow CPU, or in the load of a large graph, a stop may take its time.
+_STUCK_S = 180.0
+_EXIT_STUCK = 70
 log = get_logger(__name__)
 
 
@@ -31,16 +37,24 @@ class Held:
     ends_at: float
     told: tuple[str | None, float] = field(default=(None, 0.0))
 
+    @property
+    def token(self) -> Token:
+        return (self.job.id, self.job.attempt)
+
 
 class LeaseKeeper:
-    """`hold` when a claim was won, `release` when the run is over; `start` and `close` with the process."""
+    """`taking` around a claim, `hold` when it was won, `release` when the run is over."""
 
-    def __init__(self, jobs: JobStore, lease_s: float) -> None:
+    def __init__(self, jobs: JobStore, lease_s: float, *, end_process: Callable[[int], object] = os._exit) -> None:
         self._jobs = jobs
         self._lease_s = lease_s
-        self._held: dict[UUID, Held] = {}
-        self._changed = threading.Condition()
+        self._end_process = end_process
+        self._held: dict[Token, Held] = {}
+        #: Threads that are about to claim, or that claimed and do not hold yet.
+        self._taking = 0
+        self._draining = False
         self._closing = False
+        self._changed = threading.Condition()
         self._thread = threading.Thread(target=self._keep, name="leases", daemon=True)
 
     def start(self) -> None:
@@ -52,27 +66,53 @@ class LeaseKeeper:
             self._changed.notify_all()
         self._thread.join()
 
+    @contextmanager
+    def taking(self) -> Iterator[bool]:
+        """Around claim and hold: False when the process drains and must not claim any more."""
+        with self._changed:
+            self._taking += 1
+            allowed = not self._draining
+        try:
+            yield allowed
+        finally:
+            with self._changed:
+                self._taking -= 1
+                self._changed.notify_all()
+
     def hold(self, held: Held) -> None:
         with self._changed:
-            self._held[held.job.id] = held
+            self._held[held.token] = held
             self._changed.notify_all()
 
-    def release(self, job: Job) -> None:
+    def release(self, held: Held) -> None:
         with self._changed:
-            held = self._held.get(job.id)
-            if held is not None and held.job.attempt == job.attempt:
-                del self._held[job.id]
+            self._held.pop(held.token, None)
             self._changed.notify_all()
+
+    @property
+    def draining(self) -> bool:
+        return self._draining
 
     @property
     def running(self) -> int:
         with self._changed:
             return len(self._held)
 
-    def wait_idle(self, timeout_s: float) -> bool:
-        """True as soon as nothing runs, False after the time."""
+    def drain(self) -> None:
+        """From now on nothing new is claimed."""
         with self._changed:
-            return self._changed.wait_for(lambda: not self._held, timeout_s)
+            self._draining = True
+            self._changed.notify_all()
+
+    def wait_draining(self, timeout_s: float) -> bool:
+        """Sleeps; True as soon as the process drains."""
+        with self._changed:
+            return self._changed.wait_for(lambda: self._draining, timeout_s)
+
+    def wait_idle(self, timeout_s: float) -> bool:
+        """True as soon as nothing runs and nobody claims, False after the time."""
+        with self._changed:
+            return self._changed.wait_for(lambda: not self._held and not self._taking, timeout_s)
 
     def stop_all(self, reason: StopReason) -> None:
         for held in self._snapshot():
@@ -96,7 +136,10 @@ class LeaseKeeper:
                 self._tick(renew=due)
             except DependencyError as error:
                 # The token fences whoever comes late: running on is safe, and right when the record is back soon.
-                log.warning("leases not renewed", error=error.message)
+                log.warning("leases not renewed", code=error.code)
+            except Exception:
+                # Without this thread every run of the process would lose its lease: it outlives whatever comes.
+                log.exception("leases not renewed")
             else:
                 renewed_at = time.monotonic() if due else renewed_at
 
@@ -106,12 +149,13 @@ class LeaseKeeper:
         for run in runs:
             if now >= run.ends_at:
                 run.stop.set(StopReason.EXECUTION_TIMEOUT)
+            self._end_if_stuck(run, now)
         if not runs:
             return
-        tokens = [(run.job.id, run.job.attempt) for run in runs]
+        tokens = [run.token for run in runs]
         words = self._jobs.renew(tokens, self._lease_s) if renew else self._jobs.watch(tokens)
         for run in runs:
-            word = words.get(run.job.id)
+            word = words.get(run.token)
             if word is None:
                 self._lost(run)
             elif word.cancel_requested:
@@ -120,9 +164,14 @@ class LeaseKeeper:
                 run.stop.set(StopReason.DEADLINE)
         self._tell_progress(runs)
 
+    def _end_if_stuck(self, run: Held, now: float) -> None:
+        if run.stop.set_at is not None and now - run.stop.set_at > _STUCK_S:
+            log.critical("a run does not stop: ending the process", job_id=str(run.job.id), after_s=_STUCK_S)
+            self._end_process(_EXIT_STUCK)
+
     def _lost(self, run: Held) -> None:
         with self._changed:
-            still_running = self._held.get(run.job.id) is run
+            still_running = run.token in self._held
         if still_running and run.stop.reason is None:
             log.warning("lease lost", job_id=str(run.job.id), attempt=run.job.attempt)
             run.stop.set(StopReason.LEASE_LOST)

@@ -1,11 +1,8 @@
 """The one visible place where a worker process is put together."""
 
 import os
-import shutil
 import socket
-import tempfile
 from dataclasses import dataclass
-from pathlib import Path
 
 from fleet.broker import Broker
 from fleet.catalogue import Catalogue
@@ -22,6 +19,7 @@ from worker.leases import LeaseKeeper
 from worker.measures import Measures
 from worker.media.limits import VolumeLimits
 from worker.runner import Identity, Runner
+from worker.scratch import Scratch
 from worker.tasks import find_tasks
 
 
@@ -40,7 +38,7 @@ class Process:
     leases: LeaseKeeper
     measures: Measures
     runner: Runner
-    scratch: Path
+    scratch: Scratch
 
     @property
     def pid(self) -> int:
@@ -55,7 +53,7 @@ class Process:
         self.registry.clear()
         self.broker.close()
         self.database.close()
-        shutil.rmtree(self.scratch, ignore_errors=True)
+        self.scratch.close()
 
 
 def assemble(settings: Settings, device: Device) -> Process:
@@ -69,10 +67,8 @@ def assemble(settings: Settings, device: Device) -> Process:
     registry = Registry(repository, lambda version: session_setup(version, device))
     leases = LeaseKeeper(jobs, settings.lease_s)
     measures = Measures()
-    if settings.worker_scratch is not None:
-        settings.worker_scratch.mkdir(parents=True, exist_ok=True)
-    scratch = Path(tempfile.mkdtemp(prefix="fleet-worker-", dir=settings.worker_scratch))
-    codecs = Codecs(_volume_limits(settings), scratch)
+    scratch = Scratch(settings.worker_scratch)
+    codecs = Codecs(_volume_limits(settings), scratch.folder)
     runner = Runner(
         identity=Identity(name, device),
         jobs=jobs,
@@ -83,7 +79,7 @@ def assemble(settings: Settings, device: Device) -> Process:
         leases=leases,
         measures=measures,
         lease_s=settings.lease_s,
-        scratch=scratch,
+        scratch=scratch.folder,
     )
     return Process(
         settings,

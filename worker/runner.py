@@ -5,11 +5,11 @@ folder is gone, and the record says how it ended.
 """
 
 import base64
-import shutil
 import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 from uuid import UUID
@@ -19,12 +19,12 @@ from pydantic import ValidationError
 
 from fleet.broker import Broker
 from fleet.contracts import Artifact, Job, JobInput, JobState, RanOn, Stage
-from fleet.errors import DependencyError, FleetError, IntegrityError, RunStopped, ValidationFailed
+from fleet.errors import DependencyError, FleetError, NoCapableWorker, NotFound, RunStopped, ValidationFailed
 from fleet.jobs import Claim, Ending, JobStore
 from fleet.logs import get_logger
 from fleet.objects import ObjectStore, result_key
 from worker.codecs import Codecs
-from worker.contract import Encoded, Source
+from worker.contract import Encoded, Source, TaskParams
 from worker.device import Device
 from worker.engine.manifest import faults
 from worker.engine.registry import LoadedModel, Registry
@@ -37,6 +37,10 @@ log = get_logger(__name__)
 T = TypeVar("T")
 #: How long a run waits for the record or the object store to come back before it gives up its work.
 _PATIENCE_S = 120.0
+_CLAIM_AGAIN_S = 2.0
+#: How long a job waits for a worker that holds its model, after one that does not took it.
+_OTHER_WORKER_S = 5.0
+_NOTHING = Ending({}, None)
 
 
 @dataclass(frozen=True)
@@ -54,12 +58,7 @@ class Run:
     job: Job
     stop: StopToken
     progress: JobProgress
-    scratch: Path
     loaded: LoadedModel | None = None
-
-    @property
-    def prefix(self) -> str:
-        return result_key(self.job.id, self.job.attempt, "")
 
 
 class Runner:
@@ -90,113 +89,131 @@ class Runner:
         self._lease_s = lease_s
         self._scratch = scratch
 
-    def run(self, job_id: UUID) -> None:
-        """Runs the job unless the claim is refused. Never raises for what is wrong with a job."""
-        claim = self._jobs.claim(job_id, self._identity.name, self._lease_s)
-        if claim is None:
-            self._measures.claim_refused()
-            log.debug("claim refused", job_id=str(job_id))
-            return
+    def run(self, job_id: UUID, seq: int) -> None:
+        """Runs the job unless the claim is refused. Never raises for what is wrong with a job.
+
+        `seq` is that of the message. Raises what nobody foresaw before a claim was won.
+        """
+        with self._leases.taking() as allowed:
+            claim = self._claim(job_id, seq) if allowed else None
+            if claim is None:
+                return
+            stop = StopToken()
+            progress = JobProgress(stop)
+            progress.note(Stage.QUEUE, claim.waited_s)
+            held = Held(claim.job, stop, progress, time.monotonic() + claim.job.execution_timeout_s)
+            self._leases.hold(held)
         job = claim.job
         with structlog.contextvars.bound_contextvars(job_id=str(job.id), model=f"{job.model}/{job.version}"):
-            self._attempt(claim)
+            self._attempt(held)
 
-    def _attempt(self, claim: Claim) -> None:
-        job, stop = claim.job, StopToken()
-        progress = JobProgress(stop)
-        progress.note(Stage.QUEUE, claim.waited_s)
-        ends_at = time.monotonic() + job.execution_timeout_s
-        self._leases.hold(Held(job, stop, progress, ends_at))
-        scratch = Path(tempfile.mkdtemp(prefix="fleet-job-", dir=self._scratch))
-        run = Run(job, stop, progress, scratch)
+    def _claim(self, job_id: UUID, seq: int) -> Claim | None:
+        """With the record away, waits in this thread: the message is worth as much later as now."""
+        while True:
+            try:
+                claim = self._jobs.claim(job_id, self._identity.name, self._lease_s, seq)
+            except DependencyError as error:
+                log.warning("no claim", job_id=str(job_id), code=error.code)
+                if self._leases.wait_draining(_CLAIM_AGAIN_S):
+                    return None
+            else:
+                if claim is None:
+                    self._measures.claim_refused()
+                    log.debug("claim refused", job_id=str(job_id))
+                return claim
+
+    def _attempt(self, held: Held) -> None:
+        run = Run(held.job, held.stop, held.progress)
         ended: Job | None = None
         try:
-            ended = self._walk(run)
+            with tempfile.TemporaryDirectory(
+                prefix="fleet-job-", dir=self._scratch, ignore_cleanup_errors=True
+            ) as scratch:
+                ended = self._walk(run, Path(scratch))
         except FleetError as error:
             ended = self._give_up(run, error)
         except MemoryError:
             ended = self._give_up(run, FleetError("the worker ran out of memory for this job", code="out-of-memory"))
+        except OSError as error:
+            log.exception("the worker's disk failed", attempt=run.job.attempt)
+            ended = self._give_up(
+                run, DependencyError(f"the worker's disk failed: {error.strerror}", code="worker-disk")
+            )
         except Exception as error:
-            log.exception("run failed unexpectedly", attempt=job.attempt)
+            log.exception("run failed unexpectedly", attempt=run.job.attempt)
             ended = self._give_up(run, FleetError(f"unexpected {type(error).__name__} in the worker"))
         finally:
-            self._leases.release(job)
-            shutil.rmtree(scratch, ignore_errors=True)
+            self._leases.release(held)
         self._conclude(run, ended)
 
-    def _walk(self, run: Run) -> Job | None:
+    def _walk(self, run: Run, scratch: Path) -> Job | None:
         """The straight path; the job as it was committed, or None when the token had become stale."""
         job, progress = run.job, run.progress
         with progress.stage(Stage.LOAD):
-            loaded = run.loaded = self._registry.load(job.model, job.version)
+            loaded = run.loaded = self._load(job)
         task = loaded.version.task
-        params = self._params(run)
+        params = parsed_params(loaded, job)
         with progress.stage(Stage.FETCH):
-            fetched = [self._fetch(run, number, item) for number, item in enumerate(job.inputs)]
+            fetched = [self._fetch(run, scratch / f"input-{n}", item) for n, item in enumerate(job.inputs)]
         with progress.stage(Stage.DECODE):
-            sources = [source for source, _ in fetched]
-            media = self._codecs.decode(task.accepts, sources, params, progress)
+            media = self._codecs.decode(task.accepts, [source for source, _ in fetched], params, progress)
         outcome = task.run(media, params, loaded.for_run(run.stop), progress)
         del media
         with progress.stage(Stage.ENCODE):
-            encoded = self._codecs.encode(task.returns, outcome, run.scratch)
+            encoded = self._codecs.encode(task.returns, outcome, scratch)
         del outcome
         with progress.stage(Stage.STORE):
             artifacts = self._store(run, encoded)
         inputs = [item for _, item in fetched]
+        # From here on a stop comes too late: the work is done, and the token decides whether it counts.
         return self._patiently(
-            run,
             lambda: self._jobs.finish(
                 job, result=encoded.result, artifacts=artifacts, inputs=inputs, ending=self._ending(run)
-            ),
+            )
         )
 
-    def _params(self, run: Run) -> object:
-        assert run.loaded is not None  # noqa: S101 (set by the stage before)
+    def _load(self, job: Job) -> LoadedModel:
         try:
-            return run.loaded.version.task.Params.model_validate(run.job.params)
-        except ValidationError as error:
-            raise ValidationFailed(f"params: {faults(error)}") from error
+            return self._registry.load(job.model, job.version)
+        except NotFound as error:
+            raise NoCapableWorker(error.message) from error
 
-    def _fetch(self, run: Run, number: int, item: JobInput) -> tuple[Source, JobInput]:
+    def _fetch(self, run: Run, path: Path, item: JobInput) -> tuple[Source, JobInput]:
         """The input on local disk, and its description with the digest that was read."""
-        path = run.scratch / f"input-{number}"
         if item.inline is not None:
             path.write_bytes(base64.b64decode(item.inline.data))
             return Source(path, item.inline.name or "", item.inline.media_type), item
         assert item.object is not None  # noqa: S101 (an input is one or the other)
         reference = item.object
-        checked = self._patiently(run, lambda: self._objects.fetch(reference, path, lambda _: run.stop.check()))
+        checked = self._patiently(lambda: self._objects.fetch(reference, path, lambda _: run.stop.check()), run.stop)
         return Source(path, reference.name or "", reference.media_type), JobInput(object=checked)
 
     def _store(self, run: Run, encoded: Encoded) -> list[Artifact]:
         artifacts = []
         for file in encoded.files:
             key = result_key(run.job.id, run.job.attempt, file.name)
-            stored = self._patiently(
-                run,
-                lambda key=key, file=file: self._objects.put_file(  # type: ignore[misc]
-                    key, file.path, media_type=file.media_type, name=file.name
-                ),
-            )
-            artifacts.append(Artifact(name=file.name, object=stored))
+            put = partial(self._objects.put_file, key, file.path, media_type=file.media_type, name=file.name)
+            artifacts.append(Artifact(name=file.name, object=self._patiently(put, run.stop)))
         return artifacts
 
-    def _patiently(self, run: Run, call: Callable[[], T]) -> T:
+    @staticmethod
+    def _patiently(call: Callable[[], T], stop: StopToken | None = None) -> T:
         """Repeats a call while a dependency is away: minutes of work are not thrown away for seconds of outage."""
         give_up_at, pause = time.monotonic() + _PATIENCE_S, 0.5
         while True:
             try:
                 return call()
-            except IntegrityError:
-                raise
             except DependencyError as error:
-                if time.monotonic() + pause > give_up_at:
+                final = not error.retryable or error.code == "database-closed"
+                if final or time.monotonic() + pause > give_up_at:
                     raise
                 log.warning("waiting for a dependency", code=error.code, pause_s=pause)
-                run.stop.wait(pause)
-                run.stop.check()
-                pause = min(pause * 2, 10.0)
+            if stop is None:
+                time.sleep(pause)
+            else:
+                stop.wait(pause)
+                stop.check()
+            pause = min(pause * 2, 10.0)
 
     def _ending(self, run: Run) -> Ending:
         device = self._identity.device
@@ -220,9 +237,16 @@ class Runner:
             # The lease lapses and the reconciler takes over.
             log.error("the end of a run could not be recorded", code=outage.code, ending=error.code)
             return None
+        except Exception:
+            log.exception("the end of a run could not be recorded", ending=error.code)
+            return self._jobs.fail(run.job, FleetError("the reason could not be recorded", code=error.code), _NOTHING)
 
     def _record_end(self, run: Run, error: FleetError) -> Job | None:
         job = run.job
+        if isinstance(error, NoCapableWorker):
+            # Another worker may hold the model, as in a rolling deployment; this one is not to judge.
+            log.warning("job handed back", reason=error.message)
+            return self._jobs.hand_back(job, _OTHER_WORKER_S)
         if not isinstance(error, RunStopped):
             log.warning("run failed", code=error.code, reason=error.message, attempt=job.attempt)
             return self._jobs.fail(job, error, self._ending(run))
@@ -239,17 +263,29 @@ class Runner:
 
     def _conclude(self, run: Run, ended: Job | None) -> None:
         """After the record: tidy up what did not win, and wake those who wait."""
-        state = ended.state if ended else None
-        self._measures.run_ended(run.job, state, run.progress.timings)
         try:
-            if state is not JobState.SUCCEEDED and Stage.STORE.value in run.progress.timings:
-                self._objects.remove_prefix(run.prefix)
+            if ended is None:
+                # Nothing was written now, but an earlier commit may have lost only its answer.
+                ended = self._jobs.won(run.job)
+            succeeded = ended is not None and ended.state is JobState.SUCCEEDED
+            if not succeeded and Stage.STORE.value in run.progress.timings:
+                self._objects.remove_prefix(result_key(run.job.id, run.job.attempt, ""))
             if ended is not None and ended.state.ended:
                 self._broker.tell_ended(ended.id, ended.state)
         except DependencyError as error:
             log.warning("after the end of a run", code=error.code)
+        state = ended.state if ended else None
+        self._measures.run_ended(run.job, state, run.progress.timings)
         if state is JobState.SUCCEEDED:
             log.info("job succeeded", attempt=run.job.attempt, **_seconds(run.progress.timings))
+
+
+def parsed_params(loaded: LoadedModel, job: Job) -> TaskParams:
+    """The request's parameters as the task knows them. Raises ValidationFailed."""
+    try:
+        return loaded.version.task.Params.model_validate(job.params)
+    except ValidationError as error:
+        raise ValidationFailed(f"params: {faults(error)}") from error
 
 
 def _seconds(timings: dict[str, float]) -> dict[str, float]:

@@ -1,6 +1,7 @@
 """Ending a run on purpose: one token per run, set from another thread, obeyed by ONNX Runtime and our own loops."""
 
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import StrEnum
@@ -34,11 +35,13 @@ class StopToken:
         self._event = threading.Event()
         self._runs: set[Any] = set()
         self.reason: StopReason | None = None
+        #: Moment of the monotonic clock at which it was set.
+        self.set_at: float | None = None
 
     def set(self, reason: StopReason) -> None:
         with self._lock:
             if self.reason is None:
-                self.reason = reason
+                self.reason, self.set_at = reason, time.monotonic()
             self._event.set()
             for options in self._runs:
                 options.terminate = True

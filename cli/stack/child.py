@@ -8,13 +8,10 @@
 Children must be started from the main thread: the kernel sends the death signal when the *thread* that forked ends.
 """
 
-import ctypes
 import os
 import signal
 import subprocess
-import sys
 import time
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -23,12 +20,10 @@ from pathlib import Path
 from typing import Any
 
 from cli.stack.backoff import Backoff
+from cli.stack.death_signal import die_with_parent, forking
 from cli.stack.interruption import Interruption
 from cli.stack.logs import open_log
 from fleet.errors import DependencyError
-
-_PR_SET_PDEATHSIG = 1
-_LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
 
 
 class ChildState(StrEnum):
@@ -88,6 +83,7 @@ class Child:
         self._started = 0.0
         self._start_limits_s = list(service.start_limits_s)
         self._asked = False
+        self._leads_group = False
 
     @property
     def pid(self) -> int | None:
@@ -100,12 +96,13 @@ class Child:
 
     def start(self) -> int:
         """Returns the pid. Raises DependencyError `process-not-started` when the program cannot be run."""
-        launch = self.service.prepare()
-        output = open_log(self.log)
         try:
-            with warnings.catch_warnings():
-                # Python 3.12 warns of any preexec_fn in a process with threads. Ours takes no lock and imports nothing.
-                warnings.simplefilter("ignore", DeprecationWarning)
+            launch = self.service.prepare()
+            output = open_log(self.log)
+        except OSError as error:
+            raise DependencyError(f"{self.name} cannot be prepared: {error}", code="process-not-started") from error
+        try:
+            with forking():
                 self._process = subprocess.Popen(
                     list(launch.argv),
                     stdin=subprocess.DEVNULL,
@@ -115,7 +112,7 @@ class Child:
                     env=dict(launch.environment),
                     # Ctrl-C in the terminal must reach the supervisor alone: the order of the stop is its business.
                     start_new_session=True,
-                    preexec_fn=_die_with_parent(self.service.death_signal),  # noqa: PLW1509 - see the warning above
+                    preexec_fn=die_with_parent(self.service.death_signal),  # noqa: PLW1509 (see forking)
                     **launch.popen,
                 )
         except (OSError, subprocess.SubprocessError) as error:
@@ -126,6 +123,7 @@ class Child:
             os.close(output)
         self._started = time.monotonic()
         self._asked = False
+        self._leads_group = True
         self.started_at = time.time()
         self.state = ChildState.STARTING
         self.fault = "starting"
@@ -138,7 +136,12 @@ class Child:
         code = self._process.poll()
         if code is None:
             return False
-        self.last_exit = code
+        if self._leads_group:
+            self._leads_group = False
+            self.last_exit = code
+            # What a killed process had started goes with it.
+            with suppress(ProcessLookupError, PermissionError):
+                os.killpg(self._process.pid, signal.SIGKILL)
         return True
 
     def probe(self) -> bool:
@@ -156,11 +159,12 @@ class Child:
             return False
         self.fault = None
         self.state = ChildState.HEALTHY
+        self._start_limits_s = list(self.service.start_limits_s)
         return True
 
     def start_limit_passed(self) -> bool:
         """Whether the next of the service's start limits has run out; each is told once."""
-        if self._start_limits_s and self.age_s > self._start_limits_s[0]:
+        if self.state is ChildState.STARTING and self._start_limits_s and self.age_s > self._start_limits_s[0]:
             self._start_limits_s.pop(0)
             return True
         return False
@@ -207,18 +211,3 @@ class Child:
                 return
             time.sleep(pause)
             pause = min(pause * 1.5, 0.05)
-
-
-def _die_with_parent(number: signal.Signals) -> Callable[[], None] | None:
-    """What a child does between fork and exec on Linux: it asks the kernel to signal it when its parent dies."""
-    if _LIBC is None:
-        return None
-    libc, parent, value = _LIBC, os.getpid(), int(number)
-
-    def ask_the_kernel() -> None:
-        libc.prctl(_PR_SET_PDEATHSIG, value)
-        # The parent may have died before the call; then no signal will come.
-        if os.getppid() != parent:
-            os._exit(1)
-
-    return ask_the_kernel

@@ -28,23 +28,35 @@ def api(environment: Mapping[str, str], *, probe_host: str, port: int, workdir: 
 
 
 def worker(
-    number: int, environment: Mapping[str, str], layout: Layout, *, unique_name: str, drain_s: float, workdir: Path
+    number: int,
+    environment: Mapping[str, str],
+    layout: Layout,
+    *,
+    unique_name: str,
+    drain_s: float,
+    own_scratch: bool,
+    workdir: Path,
 ) -> Service:
-    """Ready when it consumes: it writes its pid to WORKER_READY_FILE. `drain_s` is WORKER_DRAIN_S."""
+    """Ready when it consumes: it writes its pid to WORKER_READY_FILE. `drain_s` is WORKER_DRAIN_S.
+
+    With `own_scratch` its working files lie in the data folder and are cleared before each start.
+    """
     name = worker_name(number)
     ready_file = layout.run / f"{name}.ready"
     scratch = layout.scratch / name
     own = {
         "WORKER_NAME": unique_name,
         "WORKER_READY_FILE": str(ready_file),
-        "WORKER_SCRATCH": str(scratch),
     }
+    if own_scratch:
+        own["WORKER_SCRATCH"] = str(scratch)
 
     def prepare() -> Launch:
         # What a killed worker left: its job runs again from the start.
         ready_file.unlink(missing_ok=True)
-        shutil.rmtree(scratch, ignore_errors=True)
-        scratch.mkdir(mode=0o700, parents=True)
+        if own_scratch:
+            shutil.rmtree(scratch, ignore_errors=True)
+            scratch.mkdir(mode=0o700, parents=True)
         return Launch(_python("worker"), {**environment, **own}, workdir)
 
     return Service(

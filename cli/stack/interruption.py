@@ -39,7 +39,9 @@ class Interruption:
         def note(_number: int, _frame: FrameType | None) -> None:
             self.request()
 
-        before = {number: signal.signal(number, note) for number in _SIGNALS}
+        # What was ignored stays so: `nohup` means it.
+        wanted = [number for number in _SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
+        before = {number: signal.signal(number, note) for number in wanted}
         try:
             yield
         finally:

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -21,10 +22,12 @@ class Journal:
         told = " ".join([event, *(f"{name}={value}" for name, value in facts.items())])
         moment = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
         # Opened for each line: rare, and nothing is held that a rotation or a fork could disturb.
-        descriptor = open_log(self._path)
-        try:
-            os.write(descriptor, f"{moment} {told}\n".encode())
-        finally:
-            os.close(descriptor)
+        # A full disk must not end the supervisor: then the line is only told.
+        with suppress(OSError):
+            descriptor = open_log(self._path)
+            try:
+                os.write(descriptor, f"{moment} {told}\n".encode())
+            finally:
+                os.close(descriptor)
         if self._listener is not None:
             self._listener(told)

@@ -35,9 +35,14 @@ def rotate(path: Path, limit: LogLimit) -> bool:
         younger = _generation(path, number - 1)
         if younger.exists():
             younger.replace(_generation(path, number))
-    with path.open("r+b") as log, _generation(path, 1).open("wb") as copy:
-        os.fchmod(copy.fileno(), 0o600)
-        shutil.copyfileobj(log, copy)
+    with path.open("r+b") as log:
+        try:
+            with _generation(path, 1).open("wb") as copy:
+                os.fchmod(copy.fileno(), 0o600)
+                shutil.copyfileobj(log, copy)
+        except OSError:
+            # On a full disk the bound matters more than the old lines.
+            _generation(path, 1).unlink(missing_ok=True)
         log.truncate(0)
     return True
 

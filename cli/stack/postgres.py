@@ -12,6 +12,7 @@ import psutil
 
 from cli.stack import binaries, probes, root
 from cli.stack.child import Launch, Service
+from cli.stack.death_signal import die_with_parent, forking
 from cli.stack.interruption import Interruption
 from cli.stack.layout import Layout
 from cli.stack.logs import open_log, tail
@@ -40,7 +41,7 @@ def service(layout: Layout, state: State, interruption: Interruption, *, durable
 
     `durable=False` leaves out every fsync: for data that a test throws away.
     """
-    programs = binaries.postgres_programs()
+    programs = binaries.postgres_programs(state.postgres_major)
     _check_major(layout, state, programs)
     run_as = root.unprivileged()
     cluster = layout.postgres / "data"
@@ -144,16 +145,18 @@ def _run(launch: Launch, log: Path, interruption: Interruption) -> tuple[int, st
     log.unlink(missing_ok=True)
     output = open_log(log)
     try:
-        running = subprocess.Popen(
-            list(launch.argv),
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            cwd=launch.cwd,
-            env=dict(launch.environment),
-            start_new_session=True,
-            **launch.popen,
-        )
+        with forking():
+            running = subprocess.Popen(
+                list(launch.argv),
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                cwd=launch.cwd,
+                env=dict(launch.environment),
+                start_new_session=True,
+                preexec_fn=die_with_parent(signal.SIGKILL),  # noqa: PLW1509 (see forking)
+                **launch.popen,
+            )
     finally:
         os.close(output)
     try:

@@ -197,9 +197,9 @@ class Stack:
             replace_ports=self._replace_ports,
             on_change=self._publish,
         )
+        self._options.external.check()
         # The slowest first; PostgreSQL may have a cluster to make meanwhile.
         supervisor.launch([child for group in reversed(servers) for child in group])
-        self._options.external.check()
         supervisor.wait_ready([child for group in servers for child in group], self._start_limit_s)
         if api or workers:
             self._migrate()
@@ -237,4 +237,8 @@ class Stack:
         self._publish()
 
     def _publish(self) -> None:
-        write_status(self.layout.status_file, self.status())
+        try:
+            write_status(self.layout.status_file, self.status())
+        except OSError as error:
+            # It only informs; what it informs about must go on, on a full disk as well.
+            self._journal.write("status.json cannot be written", reason=error)

@@ -77,4 +77,4 @@ def load(layout: Layout) -> State:
 
 
 def save(layout: Layout, state: State) -> None:
-    write_private(layout.state_file, state.model_dump_json(indent=1) + "\n")
+    write_private(layout.state_file, state.model_dump_json(indent=1) + "\n", sync=True)

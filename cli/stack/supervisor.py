@@ -12,16 +12,18 @@ from cli.stack.interruption import Interruption
 from cli.stack.journal import Journal
 from cli.stack.logs import LogLimit, rotate, tail
 from cli.stack.reap import PidFile
-from fleet.errors import DependencyError
+from fleet.errors import DependencyError, FleetError
 
-#: Seconds between two health checks of one child, and between two looks at the sizes of the logs.
-_PROBE_EVERY_S = 5.0
+#: Seconds between two looks at the sizes of the logs.
 _ROTATE_EVERY_S = 2.0
 _PORT_ATTEMPTS = 3
 
 
 class Supervisor:
-    """`groups` in the order of their start; the members of a group start and stop together."""
+    """`groups` in the order of their start; the members of a group start and stop together.
+
+    A healthy child is asked for its health every `probe_every_s`. `on_change` is called when a state has changed.
+    """
 
     def __init__(
         self,
@@ -34,6 +36,7 @@ class Supervisor:
         ports_of: Callable[[Child], Sequence[int]],
         replace_ports: Callable[[Child], None],
         on_change: Callable[[], None],
+        probe_every_s: float = 5.0,
     ) -> None:
         self._groups = groups
         self._journal = journal
@@ -43,6 +46,7 @@ class Supervisor:
         self._ports_of = ports_of
         self._replace_ports = replace_ports
         self._on_change = on_change
+        self._probe_every_s = probe_every_s
         self._next_probe: dict[str, float] = {}
         self._next_start: dict[str, float] = {}
         self._next_rotation = 0.0
@@ -116,15 +120,18 @@ class Supervisor:
 
     def _start(self, child: Child) -> None:
         pid = child.start()
-        self._pids.record(child.name, pid, int(child.service.stop[0][0]))
+        try:
+            self._pids.record(child.name, pid, int(child.service.stop[0][0]))
+        except OSError as error:
+            self._journal.write("pids.json cannot be written", reason=error)
         self._journal.write(f"{child.name} started", pid=pid)
         self._on_change()
 
     def _try_start(self, child: Child) -> None:
         try:
             self._start(child)
-        except DependencyError as error:
-            self._journal.write(f"{child.name} cannot be started", reason=error)
+        except FleetError as error:
+            self._journal.write(f"{child.name} cannot be started", reason=error.message)
             self._start_later(child)
 
     def _start_later(self, child: Child) -> None:
@@ -153,7 +160,10 @@ class Supervisor:
     def _check(self, child: Child) -> None:
         before = child.state
         healthy = child.probe()
-        self._next_probe[child.name] = time.monotonic() + _PROBE_EVERY_S
+        if not healthy and child.start_limit_passed():
+            self._start_again_now(child)
+            return
+        self._next_probe[child.name] = time.monotonic() + self._probe_every_s
         if healthy and before is not ChildState.HEALTHY:
             self._told_healthy(child)
         elif not healthy and child.state is not before:
@@ -161,7 +171,7 @@ class Supervisor:
             self._on_change()
 
     def _told_healthy(self, child: Child) -> None:
-        self._next_probe[child.name] = time.monotonic() + _PROBE_EVERY_S
+        self._next_probe[child.name] = time.monotonic() + self._probe_every_s
         self._journal.write(f"{child.name} healthy", after_s=round(child.age_s, 2))
         self._on_change()
 

@@ -9,9 +9,11 @@ from typing import Any, TypeAlias
 from urllib.parse import quote
 
 from fleet_client import uploads
+from fleet_client.errors import InvalidRequest
 from fleet_client.job import Job
 from fleet_client.problems import read
 from fleet_client.records import JobPage, JobRecord, Model, ModelList, ObjectRef, Upload
+from fleet_client.replay import is_same_request
 from fleet_client.retry import Retries
 from fleet_client.sources import Sendable, open_source
 from fleet_client.transport import Store, Transport, Wires
@@ -113,8 +115,8 @@ class Client:
 
         task: None for the model's own. version: None for the highest. priority: "urgent", "high", "normal" or "low".
         deadline_s: the job expires when it has not ended so many seconds after the submit.
-        idempotency_key: submitting with the same key again gives the first job. Without one, a fresh key makes sure
-        that a retried request makes one job.
+        idempotency_key: submitting the same again under the same key gives the first job, also when files had to be
+        uploaded again. Without one, a fresh key makes sure that a retried request makes one job.
         wait_s: how long the server may hold the answer for the job's end, which saves a question for short jobs.
         on_upload: called with a `Transfer` as bytes leave.
 
@@ -122,9 +124,10 @@ class Client:
         """
         if isinstance(inputs, str | bytes | os.PathLike):
             raise TypeError("inputs is a list: give [input] for a single one")
+        sent = [self._input(given, on_upload) for given in inputs]
         body: dict[str, Any] = {
             "model": model,
-            "inputs": [self._input(given, on_upload) for given in inputs],
+            "inputs": [reference for reference, _ in sent],
             "params": dict(params or {}),
             "priority": priority,
             "labels": dict(labels or {}),
@@ -141,7 +144,13 @@ class Client:
         headers = {"idempotency-key": idempotency_key or uuid.uuid4().hex}
         if wait_s:
             headers["prefer"] = f"wait={wait_s}"
-        answer = self._wires.api.request("POST", "jobs", json=body, headers=headers, hold_s=wait_s)
+        try:
+            answer = self._wires.api.request("POST", "jobs", json=body, headers=headers, hold_s=wait_s)
+        except InvalidRequest as error:
+            earlier = self._earlier(error)
+            if earlier is None or not is_same_request(earlier.record, body, [sha256 for _, sha256 in sent]):
+                raise
+            return earlier
         return self._job(read(JobRecord, answer))
 
     def upload(self, source: Sendable, *, name: str | None = None, on_upload: OnTransfer | None = None) -> Upload:
@@ -196,13 +205,19 @@ class Client:
     def _job(self, record: JobRecord) -> Job:
         return Job(self._wires, record)
 
-    def _input(self, given: Input, on_upload: OnTransfer | None) -> dict[str, Any]:
+    def _earlier(self, error: InvalidRequest) -> Job | None:
+        """The job that an idempotency key stands for already, as the refusal names it."""
+        job_id = error.facts.get("job_id") if error.code == "idempotency-key-reused" else None
+        return self.job(job_id) if isinstance(job_id, str) else None
+
+    def _input(self, given: Input, on_upload: OnTransfer | None) -> tuple[dict[str, Any], str | None]:
+        """-> the reference for the request, and the SHA-256 of the bytes where they are known here."""
         if isinstance(given, Upload):
-            return {"upload": given.id}
+            return {"upload": given.id}, given.sha256
         if isinstance(given, ObjectRef):
-            return {"object": {"bucket": given.bucket, "key": given.key}}
+            return {"object": {"bucket": given.bucket, "key": given.key}}, None
         with open_source(given) as source:
             if source.size > _INLINE_BYTES:
-                return {"upload": uploads.send(self._wires, source, on_upload).id}
+                return {"upload": uploads.send(self._wires, source, on_upload).id}, source.sha256
             data = base64.b64encode(b"".join(source.chunks())).decode("ascii")
-            return {"data": data, "name": source.name, "media_type": source.media_type}
+            return {"data": data, "name": source.name, "media_type": source.media_type}, source.sha256

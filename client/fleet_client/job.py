@@ -89,14 +89,14 @@ class Job:
     def wait(self, progress: bool | OnProgress = False, *, timeout: float | None = None, check: bool = True) -> "Job":
         """Waits for the end, at most `timeout` seconds, and survives restarts of the server meanwhile.
 
-        `progress=True` shows a line on standard error; a function is called with the record about once a second.
+        `progress=True` shows a line on standard error; a function is called with the record, at first
+        as it is known, then about once a second.
         Raises JobFailed, JobCancelled or JobExpired unless `check` is False, and Timeout: then the job goes on.
         """
         watch = ProgressLine() if progress is True else progress or None
-        if self.ended:
-            if watch is not None:
-                watch(self.record)
-        else:
+        if watch is not None:
+            watch(self.record)
+        if not self.ended:
             self.record = wait_for_end(
                 self._hold,
                 watch=watch,

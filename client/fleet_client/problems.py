@@ -21,6 +21,8 @@ from fleet_client.errors import (
 )
 from fleet_client.retry import parse_retry_after
 
+#: Says that the first request under this key is still being stored; the same request a moment later is answered.
+_IN_USE = "idempotency-key-in-use"
 Kind = TypeVar("Kind", bound=BaseModel)
 
 BY_STATUS: dict[int, type[APIError]] = {
@@ -50,7 +52,7 @@ def problem(answer: httpx.Response) -> APIError:
     retry_after = parse_retry_after(answer.headers.get("retry-after"))
     if retry_after is None and isinstance(fields.get("retry_after"), int | float):
         retry_after = float(fields["retry_after"])
-    return BY_STATUS.get(answer.status_code, APIError)(
+    error = BY_STATUS.get(answer.status_code, APIError)(
         str(detail),
         status=answer.status_code,
         code=str(fields.get("code") or f"http-{answer.status_code}"),
@@ -59,6 +61,9 @@ def problem(answer: httpx.Response) -> APIError:
         request_id=answer.headers.get("x-request-id"),
         retry_after=retry_after,
     )
+    if error.code == _IN_USE:
+        error.retryable = True
+    return error
 
 
 def read(kind: type[Kind], answer: httpx.Response) -> Kind:

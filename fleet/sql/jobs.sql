@@ -1,18 +1,25 @@
 -- submit_job --
 -- Stores the job and, in the same statement, its idempotency key and the mark on the uploads it uses.
--- No row: the key belongs to another job (see find_by_key). Safe to repeat: the id is the caller's.
-WITH claimed_key AS (
+-- No row: the key belongs to another job (see find_by_key), or an upload has just been deleted. Safe to repeat: the
+-- id is the caller's. The uploads are locked first, so that none is deleted between our look and our mark.
+WITH ready AS MATERIALIZED (
+    SELECT id FROM upload
+     WHERE tenant = %(tenant)s AND id = ANY(%(uploads)s) AND (used_at IS NOT NULL OR expires_at > clock_timestamp())
+       FOR UPDATE
+), complete AS MATERIALIZED (
+    SELECT count(*) = cardinality(%(uploads)s::uuid[]) AS ok FROM ready
+), claimed_key AS (
     INSERT INTO idempotency (tenant, key, fingerprint, job_id, expires_at)
     SELECT %(tenant)s, %(idempotency_key)s, %(fingerprint)s, %(id)s,
            clock_timestamp() + %(idempotency_ttl_s)s * interval '1 second'
-     WHERE %(idempotency_key)s::text IS NOT NULL
+     WHERE %(idempotency_key)s::text IS NOT NULL AND (SELECT ok FROM complete)
     ON CONFLICT (tenant, key) DO UPDATE
        SET fingerprint = excluded.fingerprint, job_id = excluded.job_id, expires_at = excluded.expires_at
      WHERE idempotency.expires_at < clock_timestamp()
     RETURNING job_id
 ), used AS (
     UPDATE upload SET used_at = clock_timestamp(), state = 'complete'
-     WHERE tenant = %(tenant)s AND id = ANY(%(uploads)s)
+     WHERE id IN (SELECT id FROM ready) AND (SELECT ok FROM complete)
        AND (%(idempotency_key)s::text IS NULL OR EXISTS (SELECT FROM claimed_key))
 )
 INSERT INTO job (id, tenant, task, model, version, lane, priority, pool, queue, route_reason, params, inputs, labels,
@@ -21,7 +28,7 @@ SELECT %(id)s, %(tenant)s, %(task)s, %(model)s, %(version)s, %(lane)s, %(priorit
        %(route_reason)s, %(params)s, %(inputs)s, %(labels)s, %(max_attempts)s,
        clock_timestamp() + %(deadline_s)s * interval '1 second', %(execution_timeout_s)s, %(trace_context)s,
        clock_timestamp(), clock_timestamp()
- WHERE %(idempotency_key)s::text IS NULL OR EXISTS (SELECT FROM claimed_key)
+ WHERE (SELECT ok FROM complete) AND (%(idempotency_key)s::text IS NULL OR EXISTS (SELECT FROM claimed_key))
 ON CONFLICT (id) DO NOTHING
 RETURNING *
 
@@ -33,7 +40,7 @@ SELECT job.*, idempotency.fingerprint
 
 -- publication_failed --
 -- The doorbell could not be rung: the reconciler will do it.
-UPDATE job SET published_at = NULL, publish_after = clock_timestamp() + interval '1 second'
+UPDATE job SET published_at = NULL, publish_seq = publish_seq + 1, publish_after = clock_timestamp() + interval '1 second'
  WHERE id = %(id)s AND state = 'queued' AND publish_seq = %(publish_seq)s
 
 -- get_job --
@@ -57,26 +64,31 @@ SELECT * FROM job
 
 -- claim_job --
 -- The first statement of a run. No row: the message is a duplicate or stale; do nothing.
+-- Safe to repeat: the owner is unique to this claim, and a claim that it holds already is only told again.
+-- A claim through an older message than the last one published says nothing about the order of the queue.
 UPDATE job
-   SET state = 'running', attempt = attempt + 1, lease_owner = %(owner)s, stage = NULL, progress = 0, error = NULL,
+   SET state = 'running', attempt = attempt + CASE WHEN state = 'running' AND lease_owner = %(owner)s THEN 0 ELSE 1 END,
+       lease_owner = %(owner)s, stage = NULL, progress = 0, error = NULL,
        lease_until = clock_timestamp() + %(lease_s)s * interval '1 second',
+       published_at = CASE WHEN publish_seq = %(seq)s THEN published_at END,
        started_at = coalesce(started_at, clock_timestamp())
- WHERE id = %(id)s AND NOT cancel_requested AND attempt - drains < max_attempts
-   AND (deadline IS NULL OR deadline > clock_timestamp())
-   AND (state = 'queued' OR (state = 'running' AND lease_until < clock_timestamp()))
-RETURNING *, extract(epoch FROM clock_timestamp() - created_at)::float8 AS waited_s,
-          extract(epoch FROM deadline - clock_timestamp())::float8 AS remaining_s
+ WHERE id = %(id)s
+   AND (state = 'running' AND lease_owner = %(owner)s
+        OR NOT cancel_requested AND attempt - drains < max_attempts
+           AND (deadline IS NULL OR deadline > clock_timestamp())
+           AND (state = 'queued' OR state = 'running' AND lease_until < clock_timestamp()))
+RETURNING *, extract(epoch FROM clock_timestamp() - created_at)::float8 AS waited_s
 
 -- renew_leases --
 -- All leases of one process in one statement. A job that is missing from the answer is lost to this process.
 UPDATE job SET lease_until = clock_timestamp() + %(lease_s)s * interval '1 second'
   FROM unnest(%(ids)s::uuid[], %(attempts)s::int[]) AS held (id, attempt)
  WHERE job.id = held.id AND job.attempt = held.attempt AND job.state = 'running'
-RETURNING job.id, job.cancel_requested, coalesce(job.deadline <= clock_timestamp(), false) AS overdue
+RETURNING job.id, job.attempt, job.cancel_requested, coalesce(job.deadline <= clock_timestamp(), false) AS overdue
 
 -- watch_leases --
 -- Between two renewals: the same question without a write.
-SELECT job.id, job.cancel_requested, coalesce(job.deadline <= clock_timestamp(), false) AS overdue
+SELECT job.id, job.attempt, job.cancel_requested, coalesce(job.deadline <= clock_timestamp(), false) AS overdue
   FROM job JOIN unnest(%(ids)s::uuid[], %(attempts)s::int[]) AS held (id, attempt)
        ON job.id = held.id AND job.attempt = held.attempt
  WHERE job.state = 'running'
@@ -97,7 +109,8 @@ UPDATE job
 RETURNING *
 
 -- won_job --
--- After a finish without a row: was it this attempt's own commit whose answer got lost?
+-- Did this attempt win? Asked after a finish without a row (its answer may have got lost), and before the objects of
+-- an attempt are thrown away.
 SELECT * FROM job WHERE id = %(id)s AND state = 'succeeded' AND attempt = %(attempt)s
 
 -- fail_job --
@@ -124,11 +137,15 @@ UPDATE job
 RETURNING *
 
 -- hand_back_job --
--- A draining worker returns its lease without spending an attempt; the token still grows with the next claim.
+-- A worker that drains, or that cannot serve the model, returns its lease without spending an attempt; the token
+-- still grows with the next claim. What was to be cancelled has stopped now.
 UPDATE job
-   SET state = 'queued', drains = drains + 1, stage = NULL, progress = 0, lease_owner = NULL, lease_until = NULL,
-       published_at = NULL, publish_seq = publish_seq + 1, publish_after = clock_timestamp()
- WHERE id = %(id)s AND state = 'running' AND attempt = %(attempt)s AND NOT cancel_requested
+   SET state = CASE WHEN cancel_requested THEN 'cancelled' ELSE 'queued' END,
+       finished_at = CASE WHEN cancel_requested THEN clock_timestamp() END,
+       drains = drains + 1, stage = NULL, progress = 0, lease_owner = NULL, lease_until = NULL,
+       published_at = NULL, publish_seq = publish_seq + 1,
+       publish_after = clock_timestamp() + %(pause_s)s * interval '1 second'
+ WHERE id = %(id)s AND state = 'running' AND attempt = %(attempt)s
 RETURNING *
 
 -- cancel_job --
@@ -151,13 +168,16 @@ UPDATE job
                          'code', 'expired', 'message', 'the deadline passed while its worker was gone', 'retryable', false)
                     WHEN attempt - drains < max_attempts THEN NULL
                     ELSE jsonb_build_object('code', 'poisoned', 'retryable', false,
-                         'message', format('its worker was lost in each of %%s attempts, the last was %%s', attempt - drains, lease_owner),
-                         'facts', jsonb_build_object('worker', lease_owner, 'attempts', attempt - drains)) END,
+                         'message', format('its worker was lost in each of %%s attempts, the last was %%s', attempt - drains, split_part(lease_owner, '#', 1)),
+                         'facts', jsonb_build_object('worker', split_part(lease_owner, '#', 1), 'attempts', attempt - drains)) END,
+       progress = CASE WHEN cancel_requested OR deadline <= clock_timestamp() OR attempt - drains >= max_attempts
+                       THEN progress ELSE 0 END,
        stage = NULL, lease_owner = NULL, lease_until = NULL,
        published_at = NULL, publish_seq = publish_seq + 1, publish_after = clock_timestamp(),
        finished_at = CASE WHEN cancel_requested OR deadline <= clock_timestamp() OR attempt - drains >= max_attempts
                           THEN clock_timestamp() END
- WHERE id IN (SELECT id FROM job WHERE state = 'running' AND lease_until < clock_timestamp()
+ WHERE id IN (SELECT id FROM job
+               WHERE state = 'running' AND lease_until < clock_timestamp() - %(grace_s)s * interval '1 second'
                ORDER BY lease_until LIMIT 500 FOR UPDATE SKIP LOCKED)
 RETURNING *
 
@@ -181,7 +201,7 @@ RETURNING id, queue, publish_seq, task, model
 
 -- unpublish --
 -- The broker did not take the batch after all: due again in a second.
-UPDATE job SET published_at = NULL, publish_after = clock_timestamp() + interval '1 second'
+UPDATE job SET published_at = NULL, publish_seq = publish_seq + 1, publish_after = clock_timestamp() + interval '1 second'
   FROM unnest(%(ids)s::uuid[], %(seqs)s::int[]) AS lost (id, seq)
  WHERE job.id = lost.id AND job.publish_seq = lost.seq AND job.state = 'queued'
 

@@ -19,6 +19,12 @@ UPDATE upload SET state = 'complete', sha256 = coalesce(sha256, %(sha256)s), mul
  WHERE id = %(id)s AND tenant = %(tenant)s
 RETURNING *
 
+-- give_up_upload --
+-- From here on no job can take it; its object is removed next, then its row. Killed in between, the sweeper goes on.
+UPDATE upload SET expires_at = least(expires_at, clock_timestamp() - interval '2 hours')
+ WHERE id = %(id)s AND tenant = %(tenant)s AND used_at IS NULL
+RETURNING *
+
 -- delete_upload --
 -- Only what no job uses.
 DELETE FROM upload WHERE id = %(id)s AND tenant = %(tenant)s AND used_at IS NULL

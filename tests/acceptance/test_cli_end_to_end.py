@@ -3,9 +3,11 @@
 import hashlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,10 +18,11 @@ import psutil
 import pytest
 
 from cli.stack import Stack
-from tests.support.media_files import dicom_files
+from tests.support.media_files import dicom_files, nifti
 from tests.support.volumes import volume_of
 
-SCAN = Path("examples/data/head-t1.nii.gz").absolute()
+EXAMPLES = Path(__file__).parents[2] / "examples"
+SCAN = EXAMPLES / "data" / "head-t1.nii.gz"
 SEGMENT = ("submit", "segmentation", "--model", "brain-extraction")
 #: Some ten seconds: longer than any test here lets it run.
 LONG = ("submit", "echo", "--model", "echo", "-p", "repeat=1000000")
@@ -85,8 +88,8 @@ def test_a_scan_becomes_a_mask_on_disk(fleet: Fleet) -> None:
     assert "1 brain" in words
     assert {"queue", "fetch", "decode", "infer", "store", "rest", "total"} <= set(words.split())
     assert "running: infer" in fleet.err
-    mask = nibabel.load(fleet.folder / "out" / "mask.nii.gz")
-    assert mask.shape == nibabel.load(SCAN).shape
+    mask = nibabel.Nifti1Image.from_filename(fleet.folder / "out" / "mask.nii.gz")
+    assert mask.shape == nibabel.Nifti1Image.from_filename(SCAN).shape
     # What is said on the screen is what lies on disk.
     (job,) = fleet.json("jobs", "list", "--label", "study=A17")
     (brain,) = json.loads(fleet("jobs", "result", job["id"]))["labels"]
@@ -165,6 +168,37 @@ def test_ctrl_c_leaves_the_job_or_cancels_it(fleet: Fleet) -> None:
             assert f"fleet jobs wait {job_id}" in err
             assert fleet.json("jobs", "show", job_id)["state"] == ends_as
     fleet("jobs", "wait", job_id, code=6)
+
+
+def test_waiting_survives_a_restart_of_the_api(stack: Stack, fleet: Fleet) -> None:
+    job_id = fleet("submit", "echo", "--model", "echo", "-p", "repeat=300000", "--no-wait").strip()
+    waiting = fleet.start("jobs", "wait", job_id, "--json")
+    read_until_running(waiting)
+    os.kill(stack.pids["api"], signal.SIGKILL)
+    while waiting.poll() is None:
+        stack.tick()
+        time.sleep(0.1)
+    out, _ = waiting.communicate()
+    assert (waiting.returncode, json.loads(out)["state"]) == (0, "succeeded")
+
+
+@pytest.mark.parametrize("example", ["segment.py", "segment.sh"])
+def test_the_examples_run(stack: Stack, tmp_path: Path, example: str) -> None:
+    if example.endswith(".sh") and not (shutil.which("curl") and shutil.which("jq")):
+        pytest.skip("needs curl and jq")
+    scan = nifti(tmp_path / "scan.nii", np.arange(24 * 32 * 40, dtype=np.int16).reshape(24, 32, 40))
+    command = [sys.executable] if example.endswith(".py") else ["bash"]
+    done = subprocess.run(
+        [*command, str(EXAMPLES / example), str(scan), str(tmp_path / "out")],
+        env={**os.environ, "FLEET_URL": stack.url},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("brain: ")
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"mask.nii.gz", "preview.png"}
 
 
 def test_what_the_server_refuses_is_told_in_one_line(fleet: Fleet) -> None:

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
+from uuid import UUID
 
 import httpx
 import uvicorn
@@ -49,9 +50,12 @@ class Door:
         assert answer.status_code == 202, answer.text
         return dict(answer.json())
 
+    def id(self, text: str) -> UUID:
+        return UUID(text)
+
     def run(self, job_id: str, result: dict[str, Any] | None = None, **more: Any) -> Job:
         """Does what a worker does with a job: claim, finish, tell."""
-        claim = self.core.jobs.claim(_uuid(job_id), "test-worker", 30.0)
+        claim = self.core.jobs.claim(self.id(job_id), "test-worker", 30.0)
         assert claim is not None
         job = self.core.jobs.finish(
             claim.job,
@@ -64,12 +68,6 @@ class Door:
         if more.get("tell", True):
             self.core.broker.tell_ended(job.id, job.state)
         return job
-
-
-def _uuid(text: str) -> Any:
-    from uuid import UUID
-
-    return UUID(text)
 
 
 def card(name: str = "text", version: int = 1, **changes: Any) -> Card:

@@ -16,6 +16,7 @@ from minio.deleteobjects import DeleteObject
 from psycopg import sql
 
 from cli.stack import Stack
+from cli.stack.external import External
 from fleet.migrate import migrate
 from fleet.settings import Settings
 
@@ -78,6 +79,22 @@ class Servers:
     def _execute(self, statement: sql.Composed) -> None:
         with psycopg.connect(self.dsn("postgres"), autocommit=True) as connection:
             connection.execute(statement)
+
+
+def external_of(settings: Settings) -> External:
+    """The servers of a test as external ones of another stack."""
+    objects = {
+        "MINIO_ENDPOINT": settings.minio_endpoint,
+        "MINIO_ACCESS_KEY": settings.minio_access_key,
+        "MINIO_SECRET_KEY": settings.minio_secret_key.get_secret_value(),
+    }
+    return External(
+        {
+            "database": {"DATABASE_URL": settings.database_dsn},
+            "redis": {"REDIS_URL": settings.redis_url.get_secret_value()},
+            "s3": objects,
+        }
+    )
 
 
 @contextmanager

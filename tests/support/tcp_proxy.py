@@ -1,4 +1,4 @@
-"""A TCP proxy on loopback that can be cut and mended: a server that is gone for one test, without stopping it for others."""
+"""A TCP proxy on loopback that can be cut and mended: a server that is gone for one test and stays for the others."""
 
 import socket
 import threading

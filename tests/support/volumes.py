@@ -36,7 +36,9 @@ def positions_of(geometry: Geometry) -> Array:
     x, y, z = geometry.size
     k, j, i = np.meshgrid(np.arange(z), np.arange(y), np.arange(x), indexing="ij")
     steps = np.asarray(geometry.direction).reshape(3, 3) * geometry.spacing
-    return np.asarray(np.einsum("ab,bzyx->azyx", steps, np.stack([i, j, k])) + np.reshape(geometry.origin, (3, 1, 1, 1)))
+    return np.asarray(
+        np.einsum("ab,bzyx->azyx", steps, np.stack([i, j, k])) + np.reshape(geometry.origin, (3, 1, 1, 1))
+    )
 
 
 def ball(geometry: Geometry, radius_mm: float) -> Array:

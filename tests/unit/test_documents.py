@@ -9,7 +9,7 @@ from tests.support.clone import ROOT, text_files
 
 DOCUMENTS = {name: text for name, text in text_files().items() if name.endswith(".md")}
 LINK = re.compile(r"""(?:\]\(|src="|href=")(?!https?:|mailto:)([^)\s"]+)""")
-PLACES = "examples|benchmarks|docs|requirements|docker|models|tests|fleet|api|worker|cli|client"
+PLACES = r"examples|benchmarks|docs|requirements|docker|models/[\w-]+|tests|fleet|api|worker|cli|client"
 NAMED_FILE = re.compile(rf"(?<![\w/.-])((?:{PLACES})/[\w./-]*\w\.\w+)")
 MAKE_TARGET = re.compile(r"(?:^|`|&& )make ([a-z][a-z-]+)\b", re.MULTILINE)
 FLEET_COMMAND = re.compile(r"(?:^(?:\$ )?|`)(?:\.venv/bin/)?fleet ([a-z][a-z-]+)", re.MULTILINE)

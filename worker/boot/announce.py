@@ -101,3 +101,6 @@ class Announcer:
             process.catalogue.announce_worker(row)
         except FleetError as error:
             log.warning("worker row not written", code=error.code)
+        except Exception:
+            # A worker that nobody sees gets no work: this thread outlives whatever comes.
+            log.exception("worker row not written")

@@ -24,6 +24,7 @@ class IntakeStep(bootsteps.StartStopStep):
         if process is None:
             return
         leases, grace_s = process.leases, process.settings.worker_drain_s
+        leases.drain()
         if leases.running:
             log.info("draining", running=leases.running, grace_s=grace_s)
         if not leases.wait_idle(grace_s):

@@ -12,41 +12,32 @@ from fleet.errors import ModelError
 MANIFEST_NAME = "model.yaml"
 
 
-class Batching(Frozen):
-    max_batch_size: int = Field(default=1, ge=1, le=4096)
-    max_delay_ms: float = Field(default=0.0, ge=0, le=10_000)
-
-
 class OnnxOptions(Frozen):
     """How to make the session; empty `providers` leaves the choice to the settings."""
 
     providers: list[str] = Field(default_factory=list)
     graph_optimization: Literal["all", "extended", "basic", "off"] = "all"
     intra_op_threads: int = Field(default=0, ge=0, le=1024)
-    precision: Literal["fp32", "fp16", "int8"] = "fp32"
 
 
-class WeightsSource(Frozen):
-    """Where weights that are not in the folder come from: mirrors in order, and what they must hash to."""
+class Provenance(Frozen):
+    """Where the weights come from, in words, and what the graph's file must hash to."""
 
-    mirrors: list[str] = Field(default_factory=list)
-    sha256: Sha256 | None = None
     note: str = ""
+    sha256: Sha256 | None = None
 
 
 class Manifest(Frozen):
     task: str
     description: str = ""
     licence: str = ""
-    source: WeightsSource = WeightsSource()
+    source: Provenance = Provenance()
     lane: Lane = Lane.BULK
     device: DevicePolicy = DevicePolicy.PREFER_GPU
-    batching: Batching = Batching()
     onnx: OnnxOptions = OnnxOptions()
     labels: dict[int, str] = Field(default_factory=dict)
     #: The task's own Settings; parsed by the task.
     pipeline: dict[str, Any] = Field(default_factory=dict)
-    warmup: bool = True
     execution_timeout_s: float = Field(default=3600.0, gt=0)
     max_attempts: int = Field(default=3, ge=1, le=10)
 

@@ -15,6 +15,8 @@ from pydantic import TypeAdapter, ValidationError
 from fleet.contracts import Card, ModelName
 from fleet.errors import FleetError, ModelError, NotFound
 from fleet.logs import get_logger
+from fleet.objects import file_digest
+from fleet.settings import CPU_PROVIDER
 from worker.contract import Model, Task, TaskSettings
 from worker.engine.manifest import MANIFEST_NAME, Manifest, faults, read_manifest
 from worker.engine.session import Session, SessionSetup
@@ -53,9 +55,7 @@ class ModelVersion:
         """Over the names and bytes of all files of the version, the graph and its external data alike."""
         hasher = hashlib.sha256()
         for file in self._files():
-            with file.open("rb") as stream:
-                digest = hashlib.file_digest(stream, "sha256").hexdigest()
-            hasher.update(f"{file.relative_to(self.folder).as_posix()}\0{digest}\n".encode())
+            hasher.update(f"{file.relative_to(self.folder).as_posix()}\0{file_digest(file)}\n".encode())
         return hasher.hexdigest()
 
     def _files(self) -> list[Path]:
@@ -164,8 +164,11 @@ def check_model(folder: Path) -> list[str]:
 def _check_version(version: ModelVersion) -> list[str]:
     from worker.engine.registry import LoadedModel
 
+    announced = version.manifest.source.sha256
+    if announced not in (None, file_digest(version.graph)):
+        return [f"{version.key}: {GRAPH_NAME} has not the SHA-256 {announced} that {MANIFEST_NAME} announces"]
     try:
-        setup = SessionSetup(["CPUExecutionProvider"], graph_optimization=version.manifest.onnx.graph_optimization)
+        setup = SessionSetup([CPU_PROVIDER], graph_optimization=version.manifest.onnx.graph_optimization)
         model: Model = LoadedModel(version, Session(version.graph, setup)).for_run(StopToken())
         return [f"{version.key}: {fault}" for fault in version.task.check(model)]
     except FleetError as error:

@@ -9,6 +9,7 @@ import os
 import resource
 import sys
 import traceback
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -72,15 +73,15 @@ def _confine(limits: VolumeLimits) -> None:
         (resource.RLIMIT_CORE, 0),
     ):
         hard = resource.getrlimit(kind)[1]
-        resource.setrlimit(kind, (soft if hard == resource.RLIM_INFINITY else min(soft, hard), hard))
+        # Some systems refuse some of these; macOS does not bound address space.
+        with suppress(ValueError, OSError):
+            resource.setrlimit(kind, (soft if hard == resource.RLIM_INFINITY else min(soft, hard), hard))
 
 
 def _die_first() -> None:
     """When memory runs out on Linux, this process is the one to go, not the worker."""
-    try:
+    with suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text("1000")
-    except OSError:
-        return
 
 
 if __name__ == "__main__":

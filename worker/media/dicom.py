@@ -102,6 +102,9 @@ def _kind(storage_class: str) -> str:
 
 def _read(path: Path, number: int, modality: str, syntax: str) -> Slice | str:
     """A slice, or the kind that it is instead."""
+    # Before GDCM sees it: on a cut-off stream it takes seconds and gigabytes for what it believes to be a length.
+    if syntax not in _NATIVE_SYNTAXES and not _ends_its_pixels(path):
+        raise corrupt_slice(number)
     reader = sitk.ImageFileReader()
     reader.SetImageIO("GDCMImageIO")
     reader.SetFileName(str(path))
@@ -109,8 +112,6 @@ def _read(path: Path, number: int, modality: str, syntax: str) -> Slice | str:
         reader.ReadImageInformation()
     except RuntimeError as error:
         raise corrupt_slice(number) from error
-    if syntax not in _NATIVE_SYNTAXES and not _ends_its_pixels(path):
-        raise corrupt_slice(number)
     tags = _Tags(reader)
     if "LOCALIZER" in tags.text("0008|0008").upper().split("\\"):
         return "localizer"

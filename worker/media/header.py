@@ -9,12 +9,13 @@ from typing import Literal
 
 import numpy as np
 
-from fleet.errors import GeometryError, UnsupportedMedia
+from fleet.errors import CorruptInput, GeometryError, UnsupportedMedia
 from worker.contract import Array, Geometry
 
 Encoding = Literal["raw", "gzip", "zlib", "bzip2"]
 #: Cosines further from orthonormal than this are a shear or a fault; float32 headers stay below 1e-6.
 ORTHONORMAL_TOLERANCE = 1e-3
+_LONGEST_AXIS = 10**12
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,8 @@ class Header:
 def check_size(size: tuple[int, ...]) -> tuple[int, int, int]:
     """Three axes of at least two voxels. Raises UnsupportedMedia for 1-D, 2-D and 4-D images."""
     dimensions = len(size)
+    if max(size, default=0) > _LONGEST_AXIS:
+        raise CorruptInput("the header gives an axis of more than 10^12 voxels", code="invalid-header")
     if dimensions != 3 or min(size) < 2:
         shown = " × ".join(map(str, size))
         kind = {1: "a line", 2: "a 2-D image", 3: "a single slice or line"}.get(

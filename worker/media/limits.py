@@ -16,11 +16,13 @@ class VolumeLimits:
     max_files: int = 20_000
     #: Wall clock for decoding one input.
     max_seconds: float = 300.0
+    #: What the decoding process maps besides the volume: interpreter, libraries, thread stacks.
+    overhead_bytes: int = 2 * 1024**3
 
     @property
     def address_space_bytes(self) -> int:
-        """What the decoding process may map: its libraries, and a volume in two types while one is converted."""
-        return 2 * 1024**3 + 3 * self.max_bytes
+        """What the decoding process may map: a volume in two types while one is converted, and room to spare."""
+        return self.overhead_bytes + 3 * self.max_bytes
 
     def check_voxels(self, size: tuple[int, ...], bytes_per_voxel: int) -> None:
         """Raises InputTooLarge by what a header claims, before anything is allocated for it."""

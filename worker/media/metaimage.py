@@ -149,4 +149,8 @@ def _geometry(fields: dict[str, str], size: tuple[int, int, int]) -> Geometry:
     direction = np.array(axes).reshape(3, 3).T
     if not np.allclose(np.linalg.norm(direction, axis=0), 1, atol=1e-3):
         raise GeometryError("TransformMatrix has axes that are not of length one", code="invalid-direction")
-    return geometry_from(size, direction * spacing, np.array(origin))
+    geometry_from(size, direction * spacing, np.array(origin))
+    # As stated, to the last digit.
+    a, b, c = spacing
+    x, y, z = origin
+    return Geometry(size, (a, b, c), (x, y, z), tuple(float(value) for value in direction.ravel()))

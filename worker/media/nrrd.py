@@ -8,7 +8,7 @@ import re
 import numpy as np
 
 from fleet.errors import CorruptInput, GeometryError, UnsupportedMedia
-from worker.contract import Geometry
+from worker.contract import Array
 from worker.media.header import Encoding, Header, check_size, geometry_from
 
 #: A header longer than this is no header.
@@ -56,24 +56,25 @@ def read_header(head: bytes) -> Header:
     if encoding is None:
         raise UnsupportedMedia("the NRRD encoding must be raw, gzip or bzip2", code="unsupported-encoding")
     size, dtype = _size(fields), _dtype(fields)
-    geometry = _geometry(fields, size)
-    return Header(size, dtype, (geometry,), offset, encoding, rewritten=_rewritten(dtype, geometry))
+    columns, origin = _placed(fields)
+    geometry = geometry_from(size, columns, origin)
+    return Header(size, dtype, (geometry,), offset, encoding, rewritten=_rewritten(size, dtype, columns, origin))
 
 
-def _rewritten(dtype: np.dtype[np.generic], geometry: Geometry) -> bytes:
-    steps = (np.asarray(geometry.direction).reshape(3, 3) * geometry.spacing).T
-    vectors = " ".join(f"({','.join(repr(float(value)) for value in step)})" for step in steps)
+def _rewritten(size: tuple[int, int, int], dtype: np.dtype[np.generic], columns: Array, origin: Array) -> bytes:
+    """In LPS, with the numbers to the last digit."""
+    *vectors, start = (f"({','.join(repr(float(value)) for value in point)})" for point in (*columns.T, origin))
     lines = (
         "NRRD0004",
         f"type: {_TYPES[dtype.str[1:]][0]}",
         "dimension: 3",
         "space: left-posterior-superior",
-        f"sizes: {' '.join(map(str, geometry.size))}",
-        f"space directions: {vectors}",
+        f"sizes: {' '.join(map(str, size))}",
+        f"space directions: {' '.join(vectors)}",
         "kinds: domain domain domain",
         f"endian: {'big' if dtype.str[0] == '>' else 'little'}",
         "encoding: raw",
-        f"space origin: ({','.join(map(repr, geometry.origin))})",
+        f"space origin: {start}",
     )
     return ("\n".join(lines) + "\n\n").encode()
 
@@ -123,7 +124,8 @@ def _dtype(fields: dict[str, str]) -> np.dtype[np.generic]:
     return np.dtype((order or "<") + code)
 
 
-def _geometry(fields: dict[str, str], size: tuple[int, int, int]) -> Geometry:
+def _placed(fields: dict[str, str]) -> tuple[Array, Array]:
+    """The axis steps, one per column, and the first voxel's centre, in LPS mm."""
     signs = _SPACES.get(fields.get("space", "").lower())
     if signs is None:
         raise GeometryError(
@@ -145,8 +147,7 @@ def _geometry(fields: dict[str, str], size: tuple[int, int, int]) -> Geometry:
             "the NRRD header's `space directions` and `space origin` are not vectors of three numbers",
             code="invalid-direction",
         ) from error
-    flip = np.diag(signs)
-    return geometry_from(size, flip @ columns, flip @ np.array(origin))
+    return columns * np.reshape(signs, (3, 1)), np.array(origin) * signs
 
 
 def _vector(match: re.Match[str]) -> list[float]:

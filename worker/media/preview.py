@@ -42,7 +42,7 @@ def draw_preview(volume: Volume, mask: Array, labels: list[dict[str, Any]], moda
         _letters(ImageDraw.Draw(picture), (left, _GAP), name, right, down)
     _legend(ImageDraw.Draw(picture), labels, picture.size)
     out = io.BytesIO()
-    picture.save(out, "PNG")
+    picture.save(out, "PNG", compress_level=2)
     return out.getvalue()
 
 

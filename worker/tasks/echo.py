@@ -1,13 +1,15 @@
 """Says back what it is told, through a real session: for smoke tests and for measuring the fleet's own cost."""
 
 from collections.abc import Iterator
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
 from pydantic import Field
 
 from fleet.contracts import MediaKind, ResultKind, Stage
 from worker.contract import Model, Progress, TaskParams, TaskSettings
+
+Float32 = Annotated[float, Field(ge=-3.4e38, le=3.4e38, allow_inf_nan=False)]
 
 
 class Echo:
@@ -21,9 +23,7 @@ class Echo:
         pass
 
     class Params(TaskParams):
-        values: list[float] = Field(
-            default=[0.0], min_length=1, max_length=1024, description="float32 numbers to say back"
-        )
+        values: list[Float32] = Field(default=[0.0], min_length=1, max_length=1024, description="numbers to say back")
         repeat: int = Field(default=1, ge=1, le=1_000_000, description="how often to run the model")
 
     def run(self, media: None, params: Params, model: Model, progress: Progress) -> dict[str, Any]:

@@ -27,6 +27,7 @@ class LinearPainter:
         self._single = maps[0].grid == 1
         self._y = brackets(maps[1].in_grid(), maps[1].grid)
         self._x = brackets(maps[2].in_grid(), maps[2].grid)
+        self._last_y, self._last_x = maps[1].grid - 1, maps[2].grid - 1
         self._last: Array | None = None
         self._last_labels: Labels | None = None
         self._k = -1
@@ -48,12 +49,12 @@ class LinearPainter:
             return
         painted, mixed = self._cells(lower[1], upper[1])
         rows, columns = np.divmod(mixed, painted.shape[1])
-        below, above = (self._in_plane(scores, rows, columns) for scores, _ in (lower, upper))
+        corners = self._corners(rows, columns, lower[0].shape[2])
+        below, above = (_weighted(scores, corners) for scores, _ in (lower, upper))
         for z in targets:
             plane = self._mask[z]
             plane[...] = painted
             fraction = self._fraction[z]
-            # Safe at both ends, where lower and upper may be the same plane.
             plane[rows, columns] = self._decide((1 - fraction) * below + fraction * above)
 
     def _cells(self, lower: Labels, upper: Labels) -> tuple[Labels, Ints]:
@@ -66,14 +67,28 @@ class LinearPainter:
         mixed = np.flatnonzero(~cells.take(x, axis=1).take(y, axis=0))
         return painted, mixed
 
-    def _in_plane(self, scores: Array, rows: Ints, columns: Ints) -> Array:
-        """Bilinear [channels, voxels] at these source rows and columns."""
-        y, x = self._y[0][rows], self._x[0][columns]
-        fy, fx = self._y[1][rows], self._x[1][columns]
-        y1, x1 = np.minimum(y + 1, scores.shape[1] - 1), np.minimum(x + 1, scores.shape[2] - 1)
-        near = scores[:, y, x] * (1 - fx) + scores[:, y, x1] * fx
-        far = scores[:, y1, x] * (1 - fx) + scores[:, y1, x1] * fx
-        return np.asarray(near * (1 - fy) + far * fy)
+    def _corners(self, rows: Ints, columns: Ints, width: int) -> list[tuple[Ints, Array]]:
+        """The four grid voxels around each source voxel: flat indices and bilinear weights."""
+        (y, fy), (x, fx) = ((low[where], part[where]) for (low, part), where in ((self._y, rows), (self._x, columns)))
+        # An upper neighbour beyond the edge has weight 0; any index inside will do for it.
+        down, right = np.minimum(1, self._last_y - y), np.minimum(1, self._last_x - x)
+        flat = y * width + x
+        return [
+            (flat, (1 - fy) * (1 - fx)),
+            (flat + right, (1 - fy) * fx),
+            (flat + down * width, fy * (1 - fx)),
+            (flat + down * width + right, fy * fx),
+        ]
+
+
+def _weighted(scores: Array, corners: list[tuple[Ints, Array]]) -> Array:
+    """The interpolated [channels, voxels]."""
+    flat = scores.reshape(len(scores), -1)
+    (first, weight), *others = corners
+    total = flat.take(first, axis=1) * weight
+    for index, weight in others:
+        total += flat.take(index, axis=1) * weight
+    return np.asarray(total)
 
 
 class NearestPainter:

@@ -13,6 +13,23 @@ from worker.volumes.orient import Orientation
 from worker.volumes.windows import Layout, Triple, window_at
 
 
+def reordered(view: Array, out: Array) -> Array:
+    """Copies a transposed or flipped 3-D view into the C-contiguous `out`, in blocks that stay in the cache.
+
+    numpy's own copy of a reversed 96³ takes six times as long: its strides are multiples of a page.
+    """
+    fastest = int(np.argmin(np.abs(view.strides)))
+    if fastest == 2:
+        out[...] = view
+    elif fastest == 1:
+        for source, target in zip(view, out, strict=True):
+            target[...] = np.ascontiguousarray(source.T).T
+    else:
+        for k in range(view.shape[1]):
+            out[:, k] = np.ascontiguousarray(view[:, k].T).T
+    return out
+
+
 class Network:
     """The model as a function from a window [z, y, x] to scores [channels, z, y, x], mirrored passes averaged."""
 
@@ -30,7 +47,7 @@ class Network:
     def __call__(self, window: Array, flip: tuple[int, ...]) -> Array:
         """One pass: flipped before and after over these tensor axes."""
         tensor = np.flip(window.transpose(self._orientation.to_tensor), flip)
-        feed = np.ascontiguousarray(tensor, dtype=self._input.dtype)[None, None]
+        feed = reordered(tensor, np.empty(tensor.shape, self._input.dtype))[None, None]
         scores = self._model.run({self._input.name: feed})[self._output]
         if scores.shape != (1, self._channels, *feed.shape[2:]):
             raise ModelError(
@@ -43,9 +60,10 @@ class Network:
                 f"output `{self._output}` has NaN or infinite scores; half precision may have overflowed",
                 code="non-finite-scores",
             )
-        channels = np.flip(scores[0].astype(np.float32, copy=False), tuple(axis + 1 for axis in flip))
-        z, y, x = self._orientation.from_tensor
-        return np.asarray(channels.transpose(0, z + 1, y + 1, x + 1))
+        out = np.empty((self._channels, *window.shape), np.float32)
+        for channel, target in zip(scores[0], out, strict=True):
+            reordered(np.flip(channel, flip).transpose(self._orientation.from_tensor), target)
+        return out
 
 
 def score(grid: Array, layout: Layout, blend: str, network: Network, progress: Progress) -> Iterator[Iterator[Array]]:

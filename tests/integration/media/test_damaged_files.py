@@ -306,6 +306,7 @@ def test_a_line_that_only_the_other_parser_would_read_reaches_no_file(
         (b"sizes: 10 9 8", b"sizes: 10 9", "invalid-header"),
         (b"sizes: 10 9 8", b"sizes: 10 9 x", "invalid-header"),
         (b"sizes: 10 9 8", b"sizes: 10 9 8000000000", "too-many-voxels"),
+        (b"sizes: 10 9 8", b"sizes: 10 9 " + b"9" * 4000, "invalid-header"),
         (b"sizes: 10 9 8", b"sizes: 10 9 9", "truncated-volume"),
         (b"(1,0,0)", b"(1,0)", "invalid-direction"),
         (b"(1,0,0)", b"none", "invalid-direction"),

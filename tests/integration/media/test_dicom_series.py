@@ -60,7 +60,9 @@ def test_copies_of_one_file_count_once_and_are_told(tmp_path: Path, decoding: De
 
 def test_two_files_of_one_identity(tmp_path: Path, refusal: Refuse) -> None:
     files = stacked(tmp_path / "s", upright([0, 2]))
-    files += [dicom_slice(tmp_path / "s" / f"x{k}", PIXELS * k, (0, 0, 4), "1.2.3.4", SOPInstanceUID="1.9") for k in (1, 2)]
+    files += [
+        dicom_slice(tmp_path / "s" / f"x{k}", PIXELS * k, (0, 0, 4), "1.2.3.4", SOPInstanceUID="1.9") for k in (1, 2)
+    ]
     error = refusal(dicom_zip(tmp_path / "a.zip", files))
     assert isinstance(error, CorruptInput)
     assert error.code == "duplicate-slices"
@@ -121,9 +123,7 @@ def test_mixed_spacings_and_directions(tmp_path: Path, refusal: Refuse, change: 
 @pytest.mark.parametrize("spacing", [["0", "1"], ["-1", "1"]])
 def test_pixel_spacings_that_are_no_length(tmp_path: Path, refusal: Refuse, spacing: list[str]) -> None:
     (tmp_path / "s").mkdir()
-    files = [
-        dicom_slice(tmp_path / "s" / f"{k}", PIXELS, (0, 0, k), "1.2.3.4", PixelSpacing=spacing) for k in range(3)
-    ]
+    files = [dicom_slice(tmp_path / "s" / f"{k}", PIXELS, (0, 0, k), "1.2.3.4", PixelSpacing=spacing) for k in range(3)]
     assert refusal(dicom_zip(tmp_path / "a.zip", files)).code == "invalid-spacing"
 
 

@@ -34,7 +34,7 @@ def test_wait_sees_every_step_and_the_end(fleet: Client, server: ProtocolServer)
     ]
     steps: list[tuple[str, float]] = []
     job = fleet.segment(b"v", model="m").wait(lambda record: steps.append((record.state, record.progress)))
-    assert steps == [("queued", 0.0), ("running", 0.4), ("succeeded", 1.0)]
+    assert steps == [("queued", 0.0), ("queued", 0.0), ("running", 0.4), ("succeeded", 1.0)]
     assert job.result() == {"labels": []}
 
 

@@ -1,5 +1,8 @@
 """Submitting: what goes over the wire, and what a bad connection does to it."""
 
+import hashlib
+from typing import Any
+
 import pytest
 
 from fleet_client import (
@@ -19,7 +22,7 @@ from fleet_client import (
     Unavailable,
     Upload,
 )
-from tests.support.protocol_server import Drop, ProtocolServer, decoded, problem
+from tests.support.protocol_server import JOB_ID, Drop, ProtocolServer, decoded, problem
 
 
 def test_segment_sends_the_documented_request(fleet: Client, server: ProtocolServer) -> None:
@@ -176,3 +179,45 @@ def test_a_prefix_of_the_url_is_kept(server: ProtocolServer) -> None:
 def test_a_single_input_instead_of_a_list_is_told(fleet: Client) -> None:
     with pytest.raises(TypeError, match=r"\[input\]"):
         fleet.submit("segmentation", "scan.nii.gz", model="m")
+
+
+def test_a_request_that_is_still_being_stored_is_asked_again(fleet: Client, server: ProtocolServer) -> None:
+    server.api.fail("POST", "/api/v1/jobs", problem(409, "idempotency-key-in-use", "repeat it"))
+    assert fleet.segment(b"volume", model="m").state == "queued"
+
+
+def reused(server: ProtocolServer, job: dict[str, Any]) -> None:
+    """Lets the server refuse the next submit, since its key stands for `job`."""
+    server.states = [job]
+    facts = {"job_id": job["id"]}
+    server.api.fail("POST", "/api/v1/jobs", problem(422, "idempotency-key-reused", "other body", facts=facts))
+
+
+VOLUME = b"v" * 70_000
+SENT = [{"name": "input", "size": len(VOLUME), "sha256": hashlib.sha256(VOLUME).hexdigest()}]
+
+
+def test_the_same_file_under_the_same_key_is_the_first_job(fleet: Client, server: ProtocolServer) -> None:
+    reused(server, server.job(model="m", priority="normal", params={"format": "nrrd"}, inputs=SENT))
+    assert fleet.segment(VOLUME, model="m", idempotency_key="mine", format="nrrd").id == JOB_ID
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"params": {"format": "nifti"}},
+        {"model": "other"},
+        {"priority": "high"},
+        {"labels": {"study": "B"}},
+        {"inputs": []},
+        {"inputs": [SENT[0] | {"sha256": "00"}]},
+        {"inputs": [SENT[0] | {"sha256": None}]},
+    ],
+)
+def test_another_request_under_the_same_key_stays_refused(
+    fleet: Client, server: ProtocolServer, other: dict[str, Any]
+) -> None:
+    first = {"model": "m", "priority": "normal", "params": {"format": "nrrd"}, "inputs": SENT}
+    reused(server, server.job(**(first | other)))
+    with pytest.raises(InvalidRequest, match="other body"):
+        fleet.segment(VOLUME, model="m", idempotency_key="mine", format="nrrd")

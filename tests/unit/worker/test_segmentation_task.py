@@ -27,7 +27,9 @@ def same(image: Array) -> Array:
     return image
 
 
-def model_of(function: Callable[[Array], Array], labels: dict[int, str] | None = None, **pipeline: Any) -> FunctionModel:
+def model_of(
+    function: Callable[[Array], Array], labels: dict[int, str] | None = None, **pipeline: Any
+) -> FunctionModel:
     recipe = TASK.Settings.model_validate(IDENTITY | pipeline)
     return FunctionModel(function, recipe, labels or {1: "thing"})
 
@@ -247,9 +249,7 @@ def test_warnings_tell_of_masked_volumes_and_other_modalities() -> None:
         ({"labels": [7]}, {}),
     ],
 )
-def test_a_wish_that_the_model_cannot_follow_is_refused_by_name(
-    wish: dict[str, Any], pipeline: dict[str, Any]
-) -> None:
+def test_a_wish_that_the_model_cannot_follow_is_refused_by_name(wish: dict[str, Any], pipeline: dict[str, Any]) -> None:
     with pytest.raises(ValidationFailed) as caught:
         run(volume_of(np.zeros((3, 3, 3), np.int16)), model_of(same, **pipeline), **wish)
     assert caught.value.errors[0]["pointer"] == f"/params/{next(iter(wish))}"

@@ -1,6 +1,7 @@
 """Where windows begin and how they are blended."""
 
 import math
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -49,7 +50,7 @@ def test_windows_cover_the_axis_and_stay_inside(n: int, window: int, overlap: fl
     starts = lay_out((n, n, n), (window, window, window), overlap, rule).starts[0]
     assert starts[0] == 0
     assert starts[-1] == n - window
-    assert all(0 < b - a <= window for a, b in zip(starts, starts[1:], strict=False))
+    assert all(0 < b - a <= window for a, b in pairwise(starts))
 
 
 def test_padding_puts_the_odd_voxel_after() -> None:

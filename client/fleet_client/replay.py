@@ -1,0 +1,24 @@
+"""Whether a job is the one that a repeated submit asks for, also when the repeat had to upload its files again.
+
+The server tells requests apart by their bodies, and a second upload of the same file has another id. The file's
+SHA-256 is the same, and the record keeps it.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from fleet_client.records import JobRecord
+
+#: Fields of the request that the record repeats as they were sent; those that were not sent are the server's choice.
+_REPEATED = ("model", "version", "task", "params", "priority", "lane", "labels", "execution_timeout_s", "max_attempts")
+
+
+def is_same_request(record: JobRecord, body: Mapping[str, Any], digests: Sequence[str | None]) -> bool:
+    """`digests` are the inputs' SHA-256 in order; an input without one, or recorded without one, is never the same.
+
+    `deadline_s` is not compared: it counts from the first submit.
+    """
+    recorded = record.model_dump()
+    if any(name in body and body[name] != recorded[name] for name in _REPEATED):
+        return False
+    return None not in digests and [given.sha256 for given in record.inputs] == list(digests)

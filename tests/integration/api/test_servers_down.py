@@ -1,0 +1,93 @@
+"""Servers that go away while the front door is open."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from urllib.parse import urlsplit
+
+from pydantic import SecretStr
+
+from fleet.settings import Settings
+from tests.support.front_door import Door, card, front_door
+from tests.support.tcp_proxy import Proxy, proxy_to
+from tests.support.waiting import eventually
+
+
+@contextmanager
+def door_through(settings: Settings, server: str) -> Iterator[tuple[Door, Proxy]]:
+    """A front door that meets one of its servers through a proxy."""
+    url = {
+        "redis": settings.redis_url.get_secret_value(),
+        "postgresql": settings.database_dsn,
+        "objects": f"http://{settings.minio_endpoint}",
+    }[server]
+    port = urlsplit(url).port
+    assert port is not None
+    with proxy_to(port) as proxy:
+        through = url.replace(f":{port}", f":{proxy.port}")
+        change: dict[str, object] = {
+            "redis": {"redis_url": SecretStr(through)},
+            "postgresql": {"database_url": SecretStr(through)},
+            "objects": {"minio_endpoint": through.removeprefix("http://")},
+        }[server]
+        with front_door(settings, reconcile_every_s=0.1, **change) as door:
+            door.announce(card())
+            yield door, proxy
+
+
+def test_without_redis_a_job_is_accepted_and_published_when_it_is_back(settings: Settings) -> None:
+    with door_through(settings, "redis") as (door, proxy):
+        proxy.cut()
+        job = door.accepted()
+        assert door.http.get("/readyz").json()["status"] == "warn"
+        assert door.http.post(f"/api/v1/jobs/{door.accepted()['id']}/cancel").status_code == 200
+        proxy.mend()
+        eventually(lambda: door.core.broker.depths([job["queue"]])[job["queue"]] == 1)
+    assert door.core.measures.registry.get_sample_value("fleet_publications_failed_total") == 2
+
+
+def test_without_postgresql_the_answer_is_503_and_says_when_to_come_back(settings: Settings) -> None:
+    with door_through(settings, "postgresql") as (door, proxy):
+        job = door.accepted()
+        proxy.cut()
+        for answer in (
+            door.submit(),
+            door.submit(model="another"),
+            door.http.get(f"/api/v1/jobs/{job['id']}"),
+            door.http.get("/api/v1/jobs"),
+            door.http.get("/api/v1/models"),
+        ):
+            assert (answer.status_code, answer.json()["code"]) == (503, "database-unavailable")
+            assert int(answer.headers["retry-after"]) >= 1
+            assert answer.json()["retry_after"] >= 1
+        assert door.http.get("/livez").status_code == 200
+        assert door.http.get("/readyz").status_code == 503
+        proxy.mend()
+        eventually(lambda: door.submit().status_code == 202)
+
+
+def test_a_restarted_postgresql_costs_no_request(settings: Settings) -> None:
+    with door_through(settings, "postgresql") as (door, proxy):
+        job = door.accepted()
+        proxy.cut()
+        proxy.mend()
+        assert door.http.get(f"/api/v1/jobs/{job['id']}").status_code == 200
+        assert door.submit().status_code == 202
+
+
+def test_without_the_object_store_uploads_fail_and_small_jobs_do_not(settings: Settings) -> None:
+    with door_through(settings, "objects") as (door, proxy):
+        ticket = door.http.post("/api/v1/uploads", json={"name": "a", "size": 3}).json()
+        proxy.cut()
+        for answer in (
+            door.http.post("/api/v1/uploads?name=a", content=b"abc"),
+            door.submit(inputs=[{"upload": ticket["id"]}]),
+            door.http.delete(f"/api/v1/uploads/{ticket['id']}"),
+        ):
+            assert (answer.status_code, answer.json()["code"]) == (503, "object-store-unavailable")
+            assert "retry-after" in answer.headers
+        assert door.submit().status_code == 202
+        proxy.mend()
+        # The removal was begun: nobody can use the upload, and the sweeper ends it.
+        assert door.submit(inputs=[{"upload": ticket["id"]}]).status_code == 404
+        door.core.reconciler.sweep_uploads()
+        assert door.core.database.run("select from upload") == []
