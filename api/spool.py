@@ -2,13 +2,15 @@
 
 import hashlib
 import tempfile
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from fastapi import Request
 from starlette.concurrency import run_in_threadpool
+
+from fleet.errors import DependencyError
 
 #: Bytes that are hashed and written at a time, away from the event loop.
 _CHUNK = 1024 * 1024
@@ -23,13 +25,28 @@ class Spooled:
 
 @asynccontextmanager
 async def spooled(request: Request) -> AsyncIterator[Spooled]:
-    """The body as a temporary file, gone at the end of the block. Raises InputTooLarge (see `body_limit`)."""
-    file = await run_in_threadpool(_temporary_file)
+    """The body as a temporary file, gone at the end of the block.
+
+    Raises InputTooLarge (see `body_limit`), DependencyError `scratch-unavailable`.
+    """
+    with _disk_errors():
+        file = await run_in_threadpool(_temporary_file)
     try:
-        size, digest = await _receive(request, file)
+        with _disk_errors():
+            size, digest = await _receive(request, file)
         yield Spooled(Path(file.name), size, digest)
     finally:
         await run_in_threadpool(file.close)
+
+
+@contextmanager
+def _disk_errors() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise DependencyError(
+            f"the server's temporary folder cannot take the upload: {error.strerror}", code="scratch-unavailable"
+        ) from error
 
 
 def _temporary_file() -> "tempfile._TemporaryFileWrapper[bytes]":

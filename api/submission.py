@@ -14,7 +14,8 @@ from api.requests import JobRequest
 from fleet.broker import Broker, shadow_name
 from fleet.contracts import Card, Job
 from fleet.errors import DependencyError, ValidationFailed
-from fleet.jobs import JobStore, NewJob, Submitted, fingerprint
+from fleet.job_values import NewJob, Submitted, fingerprint
+from fleet.jobs import JobStore
 from fleet.logs import get_logger
 from fleet.routing import route
 

@@ -2,7 +2,7 @@
 
 from datetime import UTC, datetime
 from typing import Annotated, Any
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 from uuid import UUID
 
 from fastapi import Response
@@ -26,6 +26,11 @@ from fleet.contracts import (
 API = "/api/v1"
 #: The database answers in its own time zone; callers read UTC.
 Moment = Annotated[datetime, AfterValidator(lambda moment: moment.astimezone(UTC))]
+
+
+def location(base_url: str, path: str) -> str:
+    """The path of a resource for `Location`, behind a proxy that adds a prefix too."""
+    return f"{urlsplit(base_url).path}{API}/{path}"
 
 
 class View(BaseModel):

@@ -2,7 +2,7 @@
 
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,12 +27,12 @@ from worker.tasks import find_tasks
 
 @dataclass(frozen=True)
 class Timed:
-    """Seconds of one job: all of it, its stages, and its model calls."""
+    """Seconds of one job: all of it, its stages, its model calls, and the bare calls that were paired with them."""
 
     wall_s: float
     stages: dict[str, float]
     model_s: float
-    calls: list[tuple[int, ...]]
+    bare_s: float
     encoded: Encoded
 
 
@@ -46,21 +46,29 @@ class Bench:
         self.reader = VolumeReader(VolumeLimits(), scratch)
         self._scratch = scratch
 
-    def job(self, path: Path, **params: object) -> Timed:
-        task = self.model.version.task
-        stop = StopToken()
+    def job(self, path: Path, *, paired: bool = False, **params: object) -> Timed:
+        """Decodes, runs and encodes once.
+
+        `paired`: each model call is followed by one of the same shape on the bare session, which is timed apart and
+        taken off the job's time. What else the machine does then slows both sides alike.
+        """
+        task, stop = self.model.version.task, StopToken()
         progress = JobProgress(stop)
         model = self.model.for_run(stop)
-        run, calls, spent = model.run, [], [0.0]
+        run, spent = model.run, {"model": 0.0, "bare": 0.0}
 
-        def timed(feeds: dict[str, Array]) -> dict[str, Array]:
-            calls.append(next(iter(feeds.values())).shape)
+        def timed(feeds: Mapping[str, Array]) -> dict[str, Array]:
             began = time.perf_counter()
             outputs = run(feeds)
-            spent[0] += time.perf_counter() - began
+            spent["model"] += time.perf_counter() - began
+            if paired:
+                same = {name: feed.copy() for name, feed in feeds.items()}
+                began = time.perf_counter()
+                self.model.session.run(same, stop)
+                spent["bare"] += time.perf_counter() - began
             return outputs
 
-        model.run = timed  # type: ignore[method-assign,assignment]
+        model.run = timed  # type: ignore[method-assign]
         began = time.perf_counter()
         with tempfile.TemporaryDirectory(dir=self._scratch) as folder:
             with progress.stage(Stage.DECODE):
@@ -68,17 +76,10 @@ class Bench:
             mask = task.run(volume, task.Params.model_validate(params), model, progress)
             with progress.stage(Stage.ENCODE):
                 encoded = encode_mask(mask, Path(folder))
-        return Timed(time.perf_counter() - began, progress.timings, spent[0], calls, encoded)
-
-    def bare(self, calls: list[tuple[int, ...]]) -> float:
-        """Seconds of the same calls on the bare session, with nothing between them."""
-        name = self.model.session.inputs[0].name
-        feeds = {shape: {name: np.random.default_rng(0).random(shape, np.float32)} for shape in set(calls)}
-        stop = StopToken()
-        began = time.perf_counter()
-        for shape in calls:
-            self.model.session.run(feeds[shape], stop)
-        return time.perf_counter() - began
+        wall = time.perf_counter() - began - spent["bare"]
+        stages = progress.timings
+        stages["infer"] -= spent["bare"]
+        return Timed(wall, stages, spent["model"], spent["bare"], encoded)
 
 
 @contextmanager

@@ -10,6 +10,7 @@ runtime does nothing but `session.run` on inputs of the same shapes, half of it 
 import argparse
 import statistics
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 
 from make_unet3d import CACHE, make_unet
@@ -21,7 +22,7 @@ TARGETS = {"brain-extraction": 1.5, "unet3d": 1.25}
 
 def main() -> None:
     options = argparse.ArgumentParser(description=__doc__)
-    options.add_argument("--rounds", type=int, default=3, help="jobs on the demo model; the U-Net runs once")
+    options.add_argument("--rounds", type=int, default=3, help="jobs on the demo model; the U-Net runs one")
     options.add_argument("--only", choices=sorted(TARGETS))
     chosen = options.parse_args()
     with tempfile.TemporaryDirectory() as folder:
@@ -37,30 +38,24 @@ def main() -> None:
 
 
 def report(name: str, made: Bench, path: Path, rounds: int, **params: object) -> None:
-    warm = made.job(path, **params) if rounds > 1 else None
-    ratios: list[float] = []
-    jobs, bares = [], []
-    for _ in range(rounds):
-        calls = warm.calls if warm else made.job(path, **params).calls
-        half = len(calls) // 2
-        before = made.bare(calls[:half])
-        job = made.job(path, **params)
-        bare = before + made.bare(calls[half:])
-        ratios.append(job.wall_s / bare)
-        jobs.append(job)
-        bares.append(bare)
-    last = jobs[-1]
-    facts = last.encoded.result["facts"]
+    jobs = [made.job(path, paired=True, **params) for _ in range(rounds)]
+    facts = jobs[-1].encoded.result["facts"]
     print(f"\n{name} {params or ''}: {facts['windows']} windows, {facts['passes']} passes on a grid of {facts['grid']}")
-    print(f"  {'job':24}{statistics.median(job.wall_s for job in jobs):9.3f} s")
-    for stage in last.stages:
-        print(f"    {stage:22}{statistics.median(job.stages[stage] for job in jobs):9.3f}")
-    print(f"    {'of infer: the model':22}{statistics.median(job.model_s for job in jobs):9.3f}")
-    print(f"  {'bare runtime':24}{statistics.median(bares):9.3f} s")
-    print(f"  {'job / bare':24}{statistics.median(ratios):9.3f}    target {TARGETS[name]} or less")
-    own = statistics.median(job.wall_s / job.model_s for job in jobs)
-    print(f"  {'job / its own calls':24}{own:9.3f}    free of what else the machine did meanwhile")
-    print("  " + "; ".join(f"{label['name']}: {label['volume_ml']:,.0f} ml" for label in last.encoded.result["labels"]))
+    row("job", (job.wall_s for job in jobs))
+    for stage in jobs[-1].stages:
+        row(f"  {stage}", (job.stages[stage] for job in jobs))
+    row("  of infer: the model", (job.model_s for job in jobs))
+    row("bare runtime", (job.bare_s for job in jobs))
+    ratio = statistics.median(job.wall_s / job.bare_s for job in jobs)
+    print(f"  {'job / bare':24}{ratio:9.3f}    target {TARGETS[name]} or less")
+    print(
+        "  "
+        + "; ".join(f"{label['name']}: {label['volume_ml']:,.0f} ml" for label in jobs[-1].encoded.result["labels"])
+    )
+
+
+def row(name: str, seconds: Iterable[float]) -> None:
+    print(f"  {name:24}{statistics.median(seconds):9.3f} s")
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ cores: warm 3 s, cold 12 s.
 """
 
 import argparse
+import os
 import signal
 import statistics
 import subprocess
@@ -22,6 +23,7 @@ from rich.table import Table
 
 from cli.stack.layout import Layout
 from cli.stack.status import read_status
+from fleet.settings import usable_cpus
 
 TARGET_S = {"cold": 12.0, "warm": 3.0}
 
@@ -40,6 +42,7 @@ def main() -> None:
     options.add_argument("--rounds", type=int, default=5, help="warm starts; there is one cold start for each two")
     options.add_argument("--workers", type=int, default=1)
     chosen = options.parse_args()
+    load = f"load before the first start: {os.getloadavg()[0]:.1f} on {usable_cpus()} cores"
     cold, warm = [], []
     for _ in range(max(1, chosen.rounds // 2)):
         with tempfile.TemporaryDirectory(prefix="fleet-bench-") as folder:
@@ -47,7 +50,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="fleet-bench-") as folder:
         measure(Path(folder) / "data", chosen.workers)
         warm = [measure(Path(folder) / "data", chosen.workers) for _ in range(chosen.rounds)]
-    Console().print(table({"cold": cold, "warm": warm}))
+    Console().print(table({"cold": cold, "warm": warm}), load)
 
 
 def measure(data: Path, workers: int) -> Round:

@@ -4,111 +4,20 @@ The api submits, lists and cancels; workers claim, renew, finish and fail; the r
 does what got lost. All times are PostgreSQL's clock.
 """
 
-import hashlib
-import json
 import secrets
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from datetime import datetime
 from typing import Any
 from uuid import UUID
 
 from psycopg.types.json import Json, Jsonb
-from pydantic import JsonValue
 
-from fleet.contracts import (
-    Artifact,
-    Job,
-    JobInput,
-    JobState,
-    Lane,
-    Pool,
-    Priority,
-    RanOn,
-    ShownState,
-    queue_name,
-)
+from fleet.contracts import Artifact, Job, JobInput, JobState, ShownState, queue_name
 from fleet.database import Database, Row
 from fleet.errors import Conflict, FleetError, IdempotencyKeyReused, NotFound
+from fleet.job_values import Claim, Ending, JobFilter, LeaseWord, NewJob, Submitted, Token
 from fleet.sql import statements
 
 _SQL = statements("jobs")
-#: Job and attempt: what a run must show with every write.
-Token = tuple[UUID, int]
-
-
-@dataclass(frozen=True)
-class NewJob:
-    """A validated, routed request. `idempotency_key` is None when the caller gave none."""
-
-    id: UUID
-    tenant: str
-    task: str
-    model: str
-    version: int
-    lane: Lane
-    priority: Priority
-    pool: Pool
-    route_reason: str
-    params: dict[str, Any]
-    inputs: list[JobInput]
-    labels: dict[str, str]
-    max_attempts: int
-    deadline_s: float
-    execution_timeout_s: float
-    uploads: list[UUID]
-    trace_context: str | None = None
-    idempotency_key: str | None = None
-    #: Digest of the request body, see `fingerprint`.
-    fingerprint: str = ""
-
-
-@dataclass(frozen=True)
-class Submitted:
-    job: Job
-    #: True when the idempotency key had been used before: `job` is the first one.
-    replayed: bool
-
-
-@dataclass(frozen=True)
-class Claim:
-    """A won claim: the job with its token, and the seconds that matter for this run."""
-
-    job: Job
-    #: From submit to this claim.
-    waited_s: float
-
-
-@dataclass(frozen=True)
-class LeaseWord:
-    """What the record says of a lease that this process holds."""
-
-    cancel_requested: bool
-    overdue: bool
-
-
-@dataclass(frozen=True)
-class JobFilter:
-    state: ShownState | None = None
-    model: str | None = None
-    task: str | None = None
-    priority: Priority | None = None
-    labels: Mapping[str, str] | None = None
-    created_after: datetime | None = None
-    created_before: datetime | None = None
-
-
-@dataclass(frozen=True)
-class Ending:
-    """What every ending of an attempt writes besides its outcome."""
-
-    timings: Mapping[str, float]
-    ran_on: RanOn | None
-
-
-def fingerprint(body: JsonValue) -> str:
-    """SHA-256 of the canonical JSON of a request body."""
-    return hashlib.sha256(json.dumps(body, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
 class JobStore:

@@ -14,7 +14,8 @@ from dataclasses import dataclass, field
 
 from fleet.contracts import Job
 from fleet.errors import DependencyError
-from fleet.jobs import JobStore, Token
+from fleet.job_values import Token
+from fleet.jobs import JobStore
 from fleet.logs import get_logger
 from worker.progress import JobProgress
 from worker.stop import StopReason, StopToken

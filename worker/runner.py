@@ -20,7 +20,8 @@ from pydantic import ValidationError
 from fleet.broker import Broker
 from fleet.contracts import Artifact, Job, JobInput, JobState, RanOn, Stage
 from fleet.errors import DependencyError, FleetError, NoCapableWorker, NotFound, RunStopped, ValidationFailed
-from fleet.jobs import Claim, Ending, JobStore
+from fleet.job_values import Claim, Ending
+from fleet.jobs import JobStore
 from fleet.logs import get_logger
 from fleet.objects import ObjectStore, result_key
 from worker.codecs import Codecs

@@ -14,11 +14,11 @@ from api.headers import idempotency_key, preferred_wait_s, trace_context
 from api.requests import JobRequest
 from api.services import BaseUrl, Core, Services, Tenant
 from api.submission import Caller
-from api.views import API, JobPageView, JobView, job_view
+from api.views import API, JobPageView, JobView, job_view, location
 from fleet.contracts import Job, JobState, PriorityName, ShownState
 from fleet.errors import Conflict, NotFound, ValidationFailed
 from fleet.ids import new_id
-from fleet.jobs import JobFilter
+from fleet.job_values import JobFilter
 
 router = guarded_router(f"{API}/jobs", "jobs")
 
@@ -47,7 +47,7 @@ async def submit_job(body: JobRequest, request: Request, core: Core, tenant: Ten
             job = await bell.end_of(job, lambda: core.jobs.get(job_id, tenant), wait_s)
     if wait_s is not None and submitted.replayed:
         job = await _end_of(core, job.id, tenant, wait_s)
-    headers = {"location": f"{API}/jobs/{job.id}", **_applied(wait_s)}
+    headers = {"location": location(base_url, f"jobs/{job.id}"), **_applied(wait_s)}
     if submitted.replayed:
         headers["idempotency-replayed"] = "true"
     ended = wait_s is not None and job.state.ended

@@ -15,7 +15,7 @@ from api.names import clean_name
 from api.requests import CompleteRequest, UploadRequest
 from api.services import BaseUrl, Core, Services, Tenant
 from api.spool import spooled
-from api.views import API, TicketView
+from api.views import API, TicketView, location
 from fleet.errors import MalformedRequest, NotFound
 from fleet.uploads import Upload
 
@@ -106,7 +106,7 @@ def known_id(text: str) -> UUID:
 
 async def _ticket(core: Services, upload: Upload, base_url: str, status: int = 200) -> Response:
     view = await run_in_threadpool(core.tickets.view, upload, base_url)
-    return view.answer(status, {"location": f"{API}/uploads/{upload.id}"} if status == 201 else None)
+    return view.answer(status, {"location": location(base_url, f"uploads/{upload.id}")} if status == 201 else None)
 
 
 def _upload_request(body: bytes) -> UploadRequest:

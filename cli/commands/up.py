@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cli.extras import needs
 from cli.output import console, note
 
 if TYPE_CHECKING:
@@ -62,11 +61,10 @@ def up(
 
     Exit codes: 0 stopped as asked, 1 failed while running, 2 did not start, 3 another instance runs on the folder.
     """
+    from cli.stack.external import resolve
+    from cli.stack.request import Request, read_settings
     from fleet.errors import Conflict, FleetError
 
-    with needs("embedded", "the local stack"):
-        from cli.stack.external import resolve
-        from cli.stack.request import Request, read_settings
     begun = _Begun()
     try:
         servers = resolve(

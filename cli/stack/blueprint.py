@@ -4,6 +4,7 @@ import os
 import socket
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 
 from cli.stack import fleet_processes, postgres, seaweedfs, valkey
@@ -105,6 +106,13 @@ class Blueprint:
         return [fleet_processes.api(inherited, probe_host=door.reachable_host, port=door.port, workdir=Path.cwd())]
 
     def workers(self) -> list[Service]:
+        """Raises ValidationFailed `extra-missing` when this environment cannot run one."""
+        if self._options.workers and not (find_spec("celery") and find_spec("onnxruntime")):
+            raise ValidationFailed(
+                "workers need the extra `worker`: install it with `pip install 'onnx-fleet[worker]'`, "
+                "or start without workers (--workers 0)",
+                code="extra-missing",
+            )
         inherited = self._inherited()
         # Several stacks may share one external database, and with it one list of workers.
         prefix = f"{socket.gethostname()}-{self._state.stack_id}"

@@ -19,7 +19,7 @@ class Journal:
         self._listener = listener
 
     def write(self, event: str, **facts: object) -> None:
-        told = " ".join([event, *(f"{name}={value}" for name, value in facts.items())])
+        told = " ".join([event, *(f"{name}={_one_line(value)}" for name, value in facts.items())])
         moment = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
         # Opened for each line: rare, and nothing is held that a rotation or a fork could disturb.
         # A full disk must not end the supervisor: then the line is only told.
@@ -31,3 +31,7 @@ class Journal:
                 os.close(descriptor)
         if self._listener is not None:
             self._listener(told)
+
+
+def _one_line(value: object) -> str:
+    return " ".join(str(value).split())

@@ -15,7 +15,8 @@ from fleet.broker import Broker
 from fleet.contracts import Job, Lane, Pool, Priority
 from fleet.database import Database
 from fleet.ids import new_id
-from fleet.jobs import JobStore, NewJob
+from fleet.job_values import NewJob
+from fleet.jobs import JobStore
 from fleet.settings import Settings
 
 ROOT = Path(__file__).resolve().parents[2]

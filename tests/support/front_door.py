@@ -14,7 +14,7 @@ from api.app import create_app
 from api.services import Services
 from fleet.catalogue import WorkerRow
 from fleet.contracts import Card, Job, Lane, MediaKind, Pool, ResultKind
-from fleet.jobs import Ending
+from fleet.job_values import Ending
 from fleet.settings import Settings
 from tests.support.waiting import eventually
 

@@ -1,7 +1,7 @@
 """POST /api/v1/jobs/{id}/cancel."""
 
 from fleet.contracts import JobState
-from fleet.jobs import Ending
+from fleet.job_values import Ending
 from tests.support.front_door import Door
 
 

@@ -5,7 +5,7 @@ from typing import Any
 import psycopg
 
 from fleet.errors import CorruptInput
-from fleet.jobs import Ending
+from fleet.job_values import Ending
 from tests.support.front_door import Door
 
 

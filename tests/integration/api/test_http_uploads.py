@@ -264,9 +264,19 @@ def test_no_temporary_file_stays(proxy_door: Door, monkeypatch: pytest.MonkeyPat
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_temporary_folder_that_takes_nothing_is_told(
+    proxy_door: Door, monkeypatch: pytest.MonkeyPatch, tmp_path: Any
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "none"))
+    answer = proxy_door.http.post("/api/v1/uploads?name=a", content=b"abc")
+    assert (answer.status_code, answer.json()["code"]) == (503, "scratch-unavailable")
+
+
 def test_the_public_url_is_the_base_of_tickets(settings: Settings) -> None:
     with front_door(settings, object_access="proxy", public_url="https://fleet.example/base/") as door:
         ticket = announced(door, b"abc")
+        answer = door.http.post("/api/v1/uploads?name=a", content=b"abc")
+    assert answer.headers["location"] == f"/base/api/v1/uploads/{answer.json()['id']}"
     assert ticket["url"] == f"https://fleet.example/base/api/v1/uploads/{ticket['id']}/content"
 
 

@@ -20,7 +20,8 @@ from fleet.contracts import Job, JobState, ObjectRef
 from fleet.database import Database
 from fleet.errors import DependencyError
 from fleet.ids import new_id
-from fleet.jobs import Ending, JobStore
+from fleet.job_values import Ending
+from fleet.jobs import JobStore
 from fleet.objects import ObjectStore, upload_key
 from fleet.outbox import Outbox
 from fleet.settings import Settings

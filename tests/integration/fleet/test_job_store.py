@@ -11,7 +11,8 @@ from fleet.contracts import Artifact, JobState, ObjectRef, RanOn, ShownState
 from fleet.database import Database
 from fleet.errors import Conflict, CorruptInput, DependencyError, IdempotencyKeyReused, NotFound
 from fleet.ids import new_id
-from fleet.jobs import Claim, Ending, JobFilter, JobStore
+from fleet.job_values import Claim, Ending, JobFilter
+from fleet.jobs import JobStore
 from fleet.outbox import Outbox
 from fleet.settings import Settings
 from tests.support.fleet_of_one import new_job

@@ -13,7 +13,8 @@ import pytest
 from fleet.contracts import Job, JobState, ResultKind, Stage
 from fleet.database import Database
 from fleet.errors import CorruptInput, DependencyError, GeometryError, ModelError
-from fleet.jobs import Claim, JobStore
+from fleet.job_values import Claim
+from fleet.jobs import JobStore
 from fleet.objects import ObjectStore
 from fleet.outbox import Outbox
 from fleet.settings import Settings

@@ -1,0 +1,90 @@
+"""What goes into the job record and what comes out of it, besides the job itself: plain values, no verbs."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from pydantic import JsonValue
+
+from fleet.contracts import Job, JobInput, Lane, Pool, Priority, RanOn, ShownState
+
+#: Job and attempt: what a run must show with every write.
+Token = tuple[UUID, int]
+
+
+@dataclass(frozen=True)
+class NewJob:
+    """A validated, routed request. `idempotency_key` is None when the caller gave none."""
+
+    id: UUID
+    tenant: str
+    task: str
+    model: str
+    version: int
+    lane: Lane
+    priority: Priority
+    pool: Pool
+    route_reason: str
+    params: dict[str, Any]
+    inputs: list[JobInput]
+    labels: dict[str, str]
+    max_attempts: int
+    deadline_s: float
+    execution_timeout_s: float
+    uploads: list[UUID]
+    trace_context: str | None = None
+    idempotency_key: str | None = None
+    #: Digest of the request body, see `fingerprint`.
+    fingerprint: str = ""
+
+
+@dataclass(frozen=True)
+class Submitted:
+    job: Job
+    #: True when the idempotency key had been used before: `job` is the first one.
+    replayed: bool
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A won claim: the job with its token, and the seconds that matter for this run."""
+
+    job: Job
+    #: From submit to this claim.
+    waited_s: float
+
+
+@dataclass(frozen=True)
+class LeaseWord:
+    """What the record says of a lease that this process holds."""
+
+    cancel_requested: bool
+    overdue: bool
+
+
+@dataclass(frozen=True)
+class JobFilter:
+    state: ShownState | None = None
+    model: str | None = None
+    task: str | None = None
+    priority: Priority | None = None
+    labels: Mapping[str, str] | None = None
+    created_after: datetime | None = None
+    created_before: datetime | None = None
+
+
+@dataclass(frozen=True)
+class Ending:
+    """What every ending of an attempt writes besides its outcome."""
+
+    timings: Mapping[str, float]
+    ran_on: RanOn | None
+
+
+def fingerprint(body: JsonValue) -> str:
+    """SHA-256 of the canonical JSON of a request body."""
+    return hashlib.sha256(json.dumps(body, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
