@@ -3,15 +3,21 @@
 The same as `celery --app worker.app worker`, with a name, and without Celery's banner.
 """
 
+import sys
 import warnings
 
+from fleet.errors import FleetError
 from fleet.logs import configure_logs, get_logger
-from fleet.settings import Settings
+from fleet.settings import read_settings
 
 
 def main() -> None:
     """Ends the process: 0 after a drain, 2 when the worker cannot keep its promise."""
-    settings = Settings()
+    try:
+        settings = read_settings()
+    except FleetError as error:
+        sys.stderr.write(f"fleet work: {error.message}\n")
+        sys.exit(2)
     configure_logs(settings)
     for name in settings.unknown_names():
         get_logger(__name__).warning("unknown name in .env", name=name)

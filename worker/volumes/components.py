@@ -51,6 +51,14 @@ def fill_holes(mask: Array, label: int) -> int:
     if box is None:
         return 0
     part = mask[box]
-    holes = ndimage.binary_fill_holes(part == label) & (part == 0)
+    outside, count = ndimage.label(part != label)
+    enclosed = np.ones(count + 1, dtype=bool)
+    enclosed[0] = False
+    for axis in range(3):
+        for face in (0, -1):
+            enclosed[outside.take(face, axis=axis)] = False
+    if not enclosed.any():
+        return 0
+    holes = enclosed[outside] & (part == 0)
     part[holes] = label
     return int(np.count_nonzero(holes))

@@ -200,6 +200,21 @@ def test_promised_gpu_that_does_not_work_stops_the_worker_with_the_reason(settin
     assert "NoGpuExecutionProvider" in outcome.stderr
 
 
+def test_wrong_setting_is_one_line_that_names_it(settings: Settings, tmp_path: Path) -> None:
+    outcome = subprocess.run(
+        [sys.executable, "-m", "worker"],
+        cwd=tmp_path,
+        env=environment_of(settings, LEASE_S="soon"),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert outcome.returncode == 2
+    assert outcome.stderr.startswith("fleet work: the settings are wrong: LEASE_S")
+    assert len(outcome.stderr.splitlines()) == 1
+
+
 def test_celery_command_starts_the_same_worker(settings: Settings, tmp_path: Path) -> None:
     ready = tmp_path / "ready"
     process = subprocess.Popen(

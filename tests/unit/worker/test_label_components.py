@@ -44,6 +44,15 @@ def test_a_cavity_with_a_way_out_is_no_hole() -> None:
     assert fill_holes(mask, 1) == 0
 
 
+@pytest.mark.parametrize("seed", range(12))
+def test_filling_agrees_with_scipy(seed: int) -> None:
+    random = np.random.default_rng(seed)
+    mask = (ndimage.gaussian_filter(random.normal(size=(12, 13, 14)), 1) > -0.12).astype(np.uint8)
+    before, expected = mask.sum(), ndimage.binary_fill_holes(mask)
+    assert fill_holes(mask, 1) == expected.sum() - before
+    assert np.array_equal(mask == 1, expected)
+
+
 def test_an_absent_label_changes_nothing() -> None:
     mask = np.zeros((3, 3, 3), np.uint8)
     assert bounding_box(mask, 1) is None
