@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from fleet.contracts import MediaKind, ResultKind
-from fleet.errors import ModelError
+from fleet.errors import ModelError, ValidationFailed
 from worker.contract import Encoded, Progress, Source
 from worker.media.encoder import encode_mask
 from worker.media.limits import VolumeLimits
@@ -31,6 +31,8 @@ class Codecs:
             case MediaKind.NONE:
                 return None
             case MediaKind.VOLUME:
+                if len(sources) != 1:
+                    raise ValidationFailed(f"this task takes exactly one volume, {len(sources)} were given")
                 return self._volumes.read(sources[0], progress, getattr(params, "series_uid", None))
             case _:
                 raise ModelError(f"this worker has no decoder for {kind.value}", code="media-unsupported")
