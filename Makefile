@@ -24,7 +24,7 @@ lint: dev-env ## Ruff: rules and format
 types: dev-env ## Mypy, strict
 	@$(BIN)/mypy
 	@$(BIN)/mypy requirements/install.py
-	@$(BIN)/mypy --explicit-package-bases examples benchmarks
+	@$(BIN)/mypy examples benchmarks
 
 imports: dev-env ## Which package may import which
 	@$(BIN)/lint-imports

@@ -7,6 +7,7 @@ LeakyReLU, transposed convolutions upwards and skips by concatenation: nnU-Net's
 """
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -30,7 +31,7 @@ class Graph:
     def parameters(self) -> int:
         return sum(int(np.prod(weight.dims)) for weight in self.weights)
 
-    def node(self, kind: str, inputs: list[str], **attributes: object) -> str:
+    def node(self, kind: str, inputs: list[str], **attributes: Any) -> str:
         name = f"{kind.lower()}_{len(self.nodes)}"
         self.nodes.append(helper.make_node(kind, inputs, [name], **attributes))
         return name
@@ -62,7 +63,7 @@ class Graph:
     def save(self, folder: Path, result: str, pipeline: dict[str, object]) -> None:
         self.node("Identity", [result])
         self.nodes[-1].output[0] = "scores"
-        shapes = [["N", channels, "D", "H", "W"] for channels in (1, CLASSES)]
+        shapes: list[list[str | int | None]] = [["N", channels, "D", "H", "W"] for channels in (1, CLASSES)]
         image, scores = (
             helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
             for name, shape in zip(("image", "scores"), shapes, strict=True)
