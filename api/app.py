@@ -19,7 +19,7 @@ from api.queue_figures import QueueFigures
 from api.readiness import Check, Readiness
 from api.reconciler import Reconciler
 from api.request_events import RequestEvents
-from api.routes import artifacts, health, jobs, models, uploads
+from api.routes import artifacts, health, jobs, models, pages, uploads
 from api.services import Services
 from api.submission import Submission
 from api.tenants import Tenants
@@ -47,6 +47,8 @@ def create_app(settings: Settings) -> FastAPI:
         title="Fleet",
         description="Runs ONNX models as durable jobs.",
         version="1",
+        docs_url=None,
+        redoc_url=None,
         lifespan=_lifespan,
         # Ours are the spans and figures; the framework's own would be exported twice.
         telemetry={"tracing": False, "metrics": False, "logs": False, "operation_spans": False},
@@ -62,6 +64,8 @@ def create_app(settings: Settings) -> FastAPI:
     app.include_router(artifacts.router)
     app.include_router(models.router)
     app.include_router(health.router)
+    pages.mount_static(app)
+    app.include_router(pages.router)
     return app
 
 

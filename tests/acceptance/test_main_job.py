@@ -1,6 +1,7 @@
 """The main job from outside, on the whole local stack: a head scan goes in, a brain mask comes out."""
 
 import os
+import re
 import signal
 import time
 from collections.abc import Iterator
@@ -122,5 +123,10 @@ def test_models_and_health_are_shown(stack: Stack, client: Client) -> None:
     assert {"brain-extraction", "echo"} <= {model.name for model in client.models()}
     assert client.model(MODEL).params_schema["properties"]["format"]
     assert httpx.get(f"{stack.url}/readyz").json()["status"] == "pass"
-    assert httpx.get(f"{stack.url}/docs").status_code == 200
+    page = httpx.get(f"{stack.url}/docs").text
+    assets = re.findall(r"(?:src|href)=\"([^\"]+)\"", page)
+    assert len(assets) == 3
+    for asset in assets:
+        assert asset.startswith("/docs/static/"), "nothing comes from elsewhere"
+        assert httpx.get(stack.url + asset).status_code == 200
     assert "fleet_jobs_submitted_total" in httpx.get(f"{stack.url}/metrics").text
