@@ -14,6 +14,7 @@ import pytest
 
 from cli.stack.discovery import find_local
 from tests.support.up_process import UpProcess, fleet_up, processes_of
+from tests.support.waiting import eventually
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +32,9 @@ def test_usual_ports_in_use_do_not_matter_and_the_user_is_told_of_the_other_port
     url = up.status.url
     assert url is not None
     assert not url.endswith(":8000")
-    assert f"port 8000 is in use by another program, so the API listens on {up.state.ports['api']}" in up.output
+    told = f"port 8000 is in use by another program, so the API listens on {up.state.ports['api']}"
+    # The status file says that all is healthy a moment before the terminal does.
+    eventually(lambda: told in up.output)
     with urllib.request.urlopen(f"{url}/readyz") as answer:
         assert answer.status == 200
 
