@@ -16,6 +16,12 @@ from fleet.errors import DependencyError
 Row = dict[str, Any]
 _WAIT_WHILE_DOWN_S = 0.3
 _STATEMENT_S, _LOCK_S = 20, 5
+#: A migration added a column to what `RETURNING *` returns, or a pooler gave us another server session.
+_PLAN_IS_STALE = (
+    psycopg.errors.FeatureNotSupported,
+    psycopg.errors.InvalidSqlStatementName,
+    psycopg.errors.DuplicatePreparedStatement,
+)
 
 
 class Database:
@@ -32,8 +38,6 @@ class Database:
                 "autocommit": True,
                 "row_factory": dict_row,
                 "connect_timeout": 5,
-                # Prepared plans break when a migration adds a column to what `RETURNING *` returns, and behind poolers.
-                "prepare_threshold": None,
                 # A server that vanished without a word must not hold a request for the minutes of TCP's patience.
                 "tcp_user_timeout": 10_000,
                 "keepalives_idle": 10,
@@ -85,7 +89,12 @@ class Database:
         try:
             with self._pool.connection(self._wait_s if self._answers else _WAIT_WHILE_DOWN_S) as connection:
                 self._answers = True
-                cursor = connection.execute(statement.encode(), parameters or {})
+                try:
+                    cursor = connection.execute(statement.encode(), parameters or {})
+                except _PLAN_IS_STALE:
+                    # Prepared plans halve the cost of a job, but not on this connection any more.
+                    connection.prepare_threshold = None
+                    cursor = connection.execute(statement.encode(), parameters or {})
                 return cursor.fetchall() if cursor.description is not None else []
         # No connection came within `wait_s`: another wait would only double it.
         except PoolTimeout as error:
