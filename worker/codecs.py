@@ -43,7 +43,9 @@ class Codecs:
             case ResultKind.JSON:
                 return Encoded(_strict(outcome), [])
             case ResultKind.MASK:
-                return encode_mask(outcome, folder)
+                encoded = encode_mask(outcome, folder)
+                _strict(encoded.result)
+                return encoded
 
 
 def _strict(outcome: dict[str, Any]) -> dict[str, Any]:

@@ -77,6 +77,8 @@ def _unsafe(entry: zipfile.ZipInfo) -> bool:
         kind not in (0, stat.S_IFREG)
         or name.startswith(("/", "\\"))
         or ".." in parts
+        # "." and "./" name no file.
+        or not [part for part in parts if part not in ("", ".")]
         or ":" in parts[0]
         or ("\0" in name)
     )

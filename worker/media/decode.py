@@ -22,6 +22,9 @@ from worker.media.limits import VolumeLimits
 from worker.media.payload import check_raw, gunzip_nifti, require_finite, unpack
 from worker.media.sniff import Format, not_a_volume, sniff
 
+#: Whole numbers up to here are exact in float32; and sums of squares of floats up to there stay finite in float64.
+_MOST_INTEGER, _MOST_FLOAT = float(2**24), 1e30
+
 
 @dataclass(frozen=True)
 class Decoded:
@@ -225,8 +228,19 @@ def _kept(image: Any, geometry: Geometry, about: dict[str, Any], job: _Job) -> D
         for plane in array:
             job.check()
             require_finite(plane)
+            _require_float32_range(plane, dtype)
             out.write(np.ascontiguousarray(plane, dtype=dtype).data)
     return Decoded(target, dtype.str, geometry, about)
+
+
+def _require_float32_range(plane: Array, dtype: np.dtype[Any]) -> None:
+    """Networks compute in float32: what that cannot hold to the unit would be changed in silence."""
+    most = _MOST_FLOAT if plane.dtype.kind == "f" else _MOST_INTEGER
+    if dtype.itemsize > 2 and max(-float(plane.min()), float(plane.max())) > most:
+        raise UnsupportedMedia(
+            f"voxels beyond ±{most:g} cannot be held in float32: rescale the volume to the scanner's units",
+            code="extreme-voxels",
+        )
 
 
 def _narrowest(array: Array) -> np.dtype[Any]:

@@ -7,8 +7,12 @@ from typing import Any
 import SimpleITK as sitk
 from isal import igzip
 
+from fleet.errors import GeometryError
 from worker.contract import Encoded, EncodedFile, Geometry, Mask
+from worker.media import nifti
+from worker.media.header import agrees
 
+_NIFTI_LONGEST_AXIS = 32767
 NOTICE = "research use, not for diagnosis"
 _FILES = {
     "nifti": ("mask.nii.gz", "application/gzip"),
@@ -47,7 +51,13 @@ def _write(mask: Mask, path: Path) -> None:
         return
     # ITK's own .nii.gz takes ten times as long, whatever the level.
     plain = path.with_name("mask.nii")
+    if max(mask.geometry.size) > _NIFTI_LONGEST_AXIS:
+        raise _inexact(f"an axis of more than {_NIFTI_LONGEST_AXIS} voxels")
     sitk.WriteImage(image, str(plain), useCompression=False)
+    with plain.open("rb") as written:
+        header = nifti.read_header(written.read(nifti.HEADER_BYTES))
+    if not all(agrees(geometry, mask.geometry) for geometry in header.geometries):
+        raise _inexact("axes that are not quite at right angles, or an origin far away")
     with (
         plain.open("rb") as source,
         path.open("wb") as target,
@@ -55,6 +65,13 @@ def _write(mask: Mask, path: Path) -> None:
     ):
         shutil.copyfileobj(source, packed, 4 * 1024**2)
     plain.unlink()
+
+
+def _inexact(what: str) -> GeometryError:
+    return GeometryError(
+        f"a NIfTI file cannot hold this volume's grid exactly ({what}): ask for the mask as `nrrd` or `mha`",
+        code="nifti-inexact",
+    )
 
 
 def _shown(geometry: Geometry) -> dict[str, Any]:

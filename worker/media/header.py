@@ -16,6 +16,10 @@ Encoding = Literal["raw", "gzip", "zlib", "bzip2"]
 #: Cosines further from orthonormal than this are a shear or a fault; float32 headers stay below 1e-6.
 ORTHONORMAL_TOLERANCE = 1e-3
 _LONGEST_AXIS = 10**12
+_MOST_AXES = 16
+#: From an electron microscope to more than any scanner's bore, in mm: what lies outside is not a length in mm.
+_SPACING_MM = (1e-6, 1e4)
+_FARTHEST_MM = 1e7
 
 
 @dataclass(frozen=True)
@@ -48,6 +52,8 @@ class Header:
 def check_size(size: tuple[int, ...]) -> tuple[int, int, int]:
     """Three axes of at least two voxels. Raises UnsupportedMedia for 1-D, 2-D and 4-D images."""
     dimensions = len(size)
+    if dimensions > _MOST_AXES:
+        raise CorruptInput(f"the header gives {dimensions} axes", code="invalid-header")
     if max(size, default=0) > _LONGEST_AXIS:
         raise CorruptInput("the header gives an axis of more than 10^12 voxels", code="invalid-header")
     if dimensions != 3 or min(size) < 2:
@@ -73,18 +79,18 @@ def geometry_from(size: tuple[int, int, int], columns: Array, origin: Array) -> 
     check_spacing([float(value) for value in spacing])
     direction = columns / spacing
     check_direction(direction)
-    if not np.isfinite(origin).all():
-        raise GeometryError("the origin is not finite", code="invalid-origin")
+    if not (np.abs(origin) <= _FARTHEST_MM).all():
+        raise GeometryError("the origin is not finite, or more than 10 km away", code="invalid-origin")
     a, b, c = (float(value) for value in spacing)
     x, y, z = (float(value) for value in origin)
     return Geometry(size, (a, b, c), (x, y, z), tuple(float(value) for value in direction.ravel()))
 
 
 def check_spacing(spacing: list[float]) -> None:
-    """Raises GeometryError unless every spacing is a positive, finite number of mm."""
-    if not all(np.isfinite(value) and value > 0 for value in spacing):
+    """Raises GeometryError unless every spacing is a positive number of mm that can be one (10⁻⁶ to 10⁴)."""
+    if not all(_SPACING_MM[0] <= value <= _SPACING_MM[1] for value in spacing):
         raise GeometryError(
-            f"the voxel spacing is {spacing}; each must be a positive number of mm. "
+            f"the voxel spacing is {spacing}; each must be a positive number of mm, from 0.000001 to 10000. "
             "A viewer may have guessed 1 mm for you: put the scanner's spacing into the header",
             code="invalid-spacing",
             spacing=[str(value) for value in spacing],

@@ -18,7 +18,7 @@ _TYPES = {
     "MET_CHAR": "i1", "MET_UCHAR": "u1", "MET_SHORT": "i2", "MET_USHORT": "u2", "MET_INT": "i4", "MET_UINT": "u4",
     "MET_LONG_LONG": "i8", "MET_ULONG_LONG": "u8", "MET_FLOAT": "f4", "MET_DOUBLE": "f8",
 }  # fmt: skip
-_DATA_FILE = re.compile(rb"(?:\A|\n)[ \t]*ElementDataFile[ \t]*=[ \t]*([^\r\n]*)\r?(?:\n|\Z)")
+_DATA_FILE = re.compile(rb"(?:\A|\n)[ \t]*ElementDataFile[ \t]*=([^\r\n]*)\r?(?:\n|\Z)")
 
 
 @dataclass(frozen=True)
@@ -40,6 +40,12 @@ def read_header(head: bytes) -> MetaImage:
         raise UnsupportedMedia("`HeaderSize` is not supported in MetaImage headers", code="unsupported-encoding")
     if not _flag(fields, "BinaryData", default="True"):
         raise UnsupportedMedia("the MetaImage voxels are text; write them as binary", code="unsupported-encoding")
+    for name, neutral in (("ElementToIntensityFunctionSlope", "1"), ("ElementToIntensityFunctionOffset", "0")):
+        if fields.get(name, neutral) != neutral:
+            raise UnsupportedMedia(
+                f"`{name}` asks for rescaled voxels, which most readers ignore: write the rescaled values",
+                code="unsupported-encoding",
+            )
     encoding: Encoding = "zlib" if _flag(fields, "CompressedData") else "raw"
     size, dtype = _size(fields), _dtype(fields)
     geometry = _geometry(fields, size)

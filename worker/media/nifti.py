@@ -37,6 +37,10 @@ class _Fields:
     rows: tuple[float, ...]
 
 
+#: Below it SimpleITK takes a slope for zero, that is, for no scaling.
+_LEAST_SLOPE = 2.3e-16
+
+
 def read_header(head: bytes) -> Header:
     """From a file's first HEADER_BYTES. Raises CorruptInput, UnsupportedMedia or GeometryError."""
     if len(head) < HEADER_BYTES:
@@ -53,6 +57,12 @@ def read_header(head: bytes) -> Header:
         raise CorruptInput(f"vox_offset is {offset}, which lies inside the header", code="invalid-header")
     if not (np.isfinite(fields.slope) and np.isfinite(fields.intercept)):
         raise CorruptInput("scl_slope or scl_inter is not finite", code="invalid-header")
+    if (fields.slope == 0.0 and fields.intercept != 0.0) or 0.0 < abs(fields.slope) < _LEAST_SLOPE:
+        # Readers differ on these: some apply what others ignore.
+        raise CorruptInput(
+            f"scl_slope {fields.slope} with scl_inter {fields.intercept} is read differently by different programs",
+            code="invalid-header",
+        )
     rescaled = fields.slope not in (0.0, 1.0) or fields.intercept != 0.0
     return Header(size, np.dtype(order + stored), _geometries(fields, size), int(offset), rescaled_bytes=8 * rescaled)
 

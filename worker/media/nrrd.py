@@ -138,7 +138,7 @@ def _placed(fields: dict[str, str]) -> tuple[Array, Array]:
         raise GeometryError("the NRRD `space units` must be mm", code="unsupported-units")
     try:
         steps = [_vector(match) for match in _VECTOR.finditer(fields["space directions"])]
-        origin = _vector(next(_VECTOR.finditer(fields.get("space origin", "(0,0,0)"))))
+        origin = _vector(next(_VECTOR.finditer(fields["space origin"])))
         columns = np.array(steps).T
         if columns.shape != (3, 3) or len(origin) != 3:
             raise ValueError("not three vectors of three numbers")

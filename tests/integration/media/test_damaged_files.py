@@ -335,3 +335,42 @@ def test_nrrd_headers_with_a_fault(tmp_path: Path, refusal: Refuse, old: bytes, 
 )
 def test_mha_headers_with_a_fault(tmp_path: Path, refusal: Refuse, old: bytes, new: bytes, code: str) -> None:
     assert refusal(replaced(written(volume_of(ARRAY), tmp_path / "a.mha"), old, new)).code == code
+
+
+@pytest.mark.parametrize(("slope", "intercept"), [(0.0, 5.0), (1e-20, 0.0)])
+def test_a_rescaling_that_programs_read_differently(
+    sound: Path, refusal: Refuse, slope: float, intercept: float
+) -> None:
+    assert refusal(patched(sound, SLOPE, "2f", slope, intercept)).code == "invalid-header"
+
+
+def test_an_mha_rescaling_that_most_programs_ignore(tmp_path: Path, refusal: Refuse) -> None:
+    path = written(volume_of(ARRAY), tmp_path / "a.mha")
+    scaled = replaced(path, b"ElementDataFile", b"ElementToIntensityFunctionSlope = 2\nElementDataFile")
+    assert refusal(scaled).code == "unsupported-encoding"
+
+
+def test_an_nrrd_that_does_not_say_where_it_begins(tmp_path: Path, refusal: Refuse) -> None:
+    path = replaced(written(volume_of(ARRAY), tmp_path / "a.nrrd"), b"space origin:", b"space nirgend:")
+    assert refusal(path).code in ("invalid-direction", "invalid-header")
+
+
+@pytest.mark.parametrize("spacing", [(1e-7, 1, 1), (1, 1e150, 1)])
+def test_a_spacing_that_no_scanner_has(tmp_path: Path, refusal: Refuse, spacing: tuple[float, float, float]) -> None:
+    assert refusal(written(volume_of(ARRAY, spacing=spacing), tmp_path / "a.nrrd")).code == "invalid-spacing"
+
+
+@pytest.mark.parametrize("extreme", [np.float64(1e300), np.int32(2**30)])
+def test_voxels_that_float32_cannot_hold(tmp_path: Path, refusal: Refuse, extreme: np.generic) -> None:
+    array = ARRAY.astype(extreme.dtype)
+    array[3, 3, 3] = extreme
+    assert refusal(written(volume_of(array), tmp_path / "a.nrrd")).code == "extreme-voxels"
+
+
+def test_a_header_of_very_many_axes_is_refused_in_few_words(tmp_path: Path, refusal: Refuse) -> None:
+    path = tmp_path / "a.nrrd"
+    axes = b" ".join([b"1"] * 5000)
+    path.write_bytes(b"NRRD0004\ntype: short\ndimension: 5000\nsizes: " + axes + b"\nencoding: raw\nendian: little\n\n")
+    error = refusal(path)
+    assert isinstance(error, CorruptInput | UnsupportedMedia)
+    assert len(error.message) + len(str(error.facts)) < 1000

@@ -2,6 +2,7 @@
 
 import gzip
 import io
+from dataclasses import replace
 from pathlib import Path
 
 import nibabel
@@ -10,6 +11,7 @@ import pytest
 import SimpleITK as sitk
 from PIL import Image
 
+from fleet.errors import GeometryError
 from tests.support.media_files import nifti, written
 from tests.support.volumes import ball, volume_of
 from worker.contract import Mask, Volume
@@ -124,3 +126,18 @@ def test_a_preview_of_an_empty_mask_is_drawn_through_the_middle(oblique: Volume)
     picture = Image.open(io.BytesIO(draw_preview(oblique, empty, [entry] * 40, "MR")))
     assert picture.format == "PNG"
     assert picture.size == (1316, 494)
+
+
+def test_a_grid_that_nifti_would_bend_is_refused_there_and_exact_elsewhere(tmp_path: Path) -> None:
+    straight = volume_of(np.ones((200, 200, 200), np.int16))
+    turned = np.eye(3)
+    turned[0, 1] = 9e-4
+    turned /= np.linalg.norm(turned, axis=0)
+    bent = Volume(straight.array, replace(straight.geometry, direction=tuple(turned.ravel())), {})
+    with pytest.raises(GeometryError) as caught:
+        encode_mask(mask_for(bent), tmp_path)
+    assert caught.value.code == "nifti-inexact"
+    encoded = encode_mask(mask_for(bent, "nrrd"), tmp_path)
+    assert geometry_of(sitk.ReadImage(str(encoded.files[0].path))).direction == pytest.approx(
+        bent.geometry.direction, abs=1e-12
+    )
