@@ -23,7 +23,7 @@ lint: dev-env ## Ruff: rules and format
 
 types: dev-env ## Mypy, strict
 	@$(BIN)/mypy
-	@$(BIN)/mypy requirements/install.py examples
+	@$(BIN)/mypy requirements/install.py
 	@$(BIN)/mypy examples benchmarks
 
 imports: dev-env ## Which package may import which

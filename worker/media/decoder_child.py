@@ -4,6 +4,7 @@ One JSON request per line on stdin, one JSON answer per line on what was stdout;
 environment of ours, may map only so much memory, and may be killed at any moment: nothing but scratch files is lost.
 """
 
+import errno
 import json
 import os
 import resource
@@ -16,9 +17,18 @@ from typing import Any
 
 import SimpleITK as sitk
 
-from fleet.errors import FleetError, InputTooLarge
+from fleet.errors import DependencyError, FleetError, InputTooLarge
 from worker.media.decode import decode
 from worker.media.limits import VolumeLimits
+from worker.media.sniff import Format, sniff
+
+#: What a disk or a missing scratch folder answers, and no content of a file can provoke.
+_DISK = frozenset(
+    {
+        *(errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.ENODEV, errno.ESTALE),
+        *(errno.ENOENT, errno.ENOTDIR, errno.EACCES, errno.EPERM, errno.EMFILE, errno.ENFILE),
+    }
+)
 
 
 def main() -> None:
@@ -30,7 +40,8 @@ def main() -> None:
     sitk.ProcessObject.SetGlobalWarningDisplay(False)
     _die_first()
     for line in sys.stdin:
-        answers.write(json.dumps(_answer(json.loads(line))) + "\n")
+        request = json.loads(line)
+        answers.write(json.dumps(_answer(request) | {"reusable": not _is_archive(Path(request["path"]))}) + "\n")
         answers.flush()
 
 
@@ -40,15 +51,41 @@ def _answer(request: dict[str, Any]) -> dict[str, Any]:
     try:
         decoded = decode(Path(request["path"]), limits, Path(request["scratch"]), request["series_uid"])
     except MemoryError:
-        return _fault(
-            InputTooLarge("the volume does not fit into the memory set aside for decoding", code="too-many-bytes")
-        )
+        return _fault(_too_large())
     except FleetError as error:
         return _fault(error)
+    except OSError as error:
+        return _os_fault(error)
     except Exception as error:  # noqa: BLE001 - whatever a hostile file provoked is reported by its place alone
-        place = traceback.extract_tb(error.__traceback__)[-1]
-        return {"crash": f"{type(error).__name__} at {Path(place.filename).name}:{place.lineno}"}
+        return _crash(error)
     return {"decoded": asdict(decoded) | {"voxels": str(decoded.voxels)}}
+
+
+def _is_archive(path: Path) -> bool:
+    """Whether it may have held DICOM, whose decoder can leave voxels of one job in memory that the next reads."""
+    try:
+        with path.open("rb") as file:
+            return sniff(file.read(4096)) is Format.ZIP
+    except OSError:
+        return False
+
+
+def _os_fault(error: OSError) -> dict[str, Any]:
+    # Past RLIMIT_FSIZE: the input unpacks to more than was set aside.
+    if error.errno == errno.EFBIG:
+        return _fault(_too_large())
+    if error.errno in _DISK:
+        return _fault(DependencyError(f"the worker's disk failed: {error.strerror}", code="worker-disk"))
+    return _crash(error)
+
+
+def _too_large() -> InputTooLarge:
+    return InputTooLarge("the volume does not fit into the memory set aside for decoding", code="too-many-bytes")
+
+
+def _crash(error: Exception) -> dict[str, Any]:
+    place = traceback.extract_tb(error.__traceback__)[-1]
+    return {"crash": f"{type(error).__name__} at {Path(place.filename).name}:{place.lineno}"}
 
 
 def _fault(error: FleetError) -> dict[str, Any]:

@@ -13,7 +13,8 @@ from typing import Any
 
 import SimpleITK as sitk
 
-from fleet.errors import CorruptInput
+from fleet.errors import CorruptInput, UnsupportedMedia
+from worker.media.dicom_pixels import DEFLATED, NATIVE_SYNTAXES, native_pixel_bytes
 
 _SLICES = {
     "1.2.840.10008.5.1.4.1.1.2": "CT",
@@ -31,13 +32,15 @@ _ASIDE = (
     ("1.2.840.10008.5.1.4.1.1.481", "radiotherapy"),
     ("1.2.840.10008.1.3.10", "directory"),
 )
-_NATIVE_SYNTAXES = ("1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.2", "1.2.840.10008.1.2.1.99")
 _SEQUENCE_END = b"\xfe\xff\xdd\xe0\x00\x00\x00\x00"
 
 
 @dataclass(frozen=True)
 class Slice:
-    """One image. Positions and spacings in mm, LPS; `spacing` is (between rows, between columns)."""
+    """One image. Positions and spacings in mm, LPS; `spacing` is (between rows, between columns).
+
+    `encoding` is what its numbers are made of: bits allocated and stored, representation, SimpleITK's pixel type.
+    """
 
     path: Path
     instance: str
@@ -50,6 +53,8 @@ class Slice:
     spacing: tuple[float, ...]
     rescale: tuple[float, float]
     components: int
+    photometric: str
+    encoding: tuple[float, ...]
 
 
 @dataclass(frozen=True)
@@ -61,7 +66,7 @@ class Scan:
 
 
 def scan(paths: list[Path], check: Callable[[], None] = lambda: None) -> Scan:
-    """Reads every header. Raises CorruptInput for a slice that cannot be read."""
+    """Reads every header. Raises CorruptInput or UnsupportedMedia for a slice that cannot be read."""
     slices: list[Slice] = []
     aside: Counter[str] = Counter()
     for number, path in enumerate(paths, start=1):
@@ -103,7 +108,9 @@ def _kind(storage_class: str) -> str:
 def _read(path: Path, number: int, modality: str, syntax: str) -> Slice | str:
     """A slice, or the kind that it is instead."""
     # Before GDCM sees it: on a cut-off stream it takes seconds and gigabytes for what it believes to be a length.
-    if syntax not in _NATIVE_SYNTAXES and not _ends_its_pixels(path):
+    if syntax == DEFLATED:
+        raise _unsupported(number, "is deflated as a whole")
+    if syntax not in NATIVE_SYNTAXES and not _ends_its_pixels(path):
         raise corrupt_slice(number)
     reader = sitk.ImageFileReader()
     reader.SetImageIO("GDCMImageIO")
@@ -122,6 +129,14 @@ def _read(path: Path, number: int, modality: str, syntax: str) -> Slice | str:
     spacing = tags.numbers("0028|0030")
     if (len(position), len(orientation), len(spacing)) != (3, 6, 2):
         return "without-position"
+    allocated, stored, signed = (tags.numbers(tag) for tag in ("0028|0100", "0028|0101", "0028|0103"))
+    if (len(allocated), len(stored), len(signed)) != (1, 1, 1):
+        raise corrupt_slice(number)
+    if allocated[0] not in (8, 16, 32, 64):
+        raise _unsupported(number, "keeps its pixels in something else than whole bytes")
+    components = reader.GetNumberOfComponents()
+    if syntax in NATIVE_SYNTAXES and native_pixel_bytes(path, syntax) < rows * columns * components * allocated[0] / 8:
+        raise corrupt_slice(number)
     slope, intercept = tags.numbers("0028|1053") or (1.0,), tags.numbers("0028|1052") or (0.0,)
     return Slice(
         path=path,
@@ -134,7 +149,9 @@ def _read(path: Path, number: int, modality: str, syntax: str) -> Slice | str:
         orientation=orientation,
         spacing=spacing,
         rescale=(slope[0], intercept[0]),
-        components=reader.GetNumberOfComponents(),
+        components=components,
+        photometric=tags.text("0028|0004"),
+        encoding=(allocated[0], stored[0], signed[0], reader.GetPixelID()),
     )
 
 
@@ -166,6 +183,14 @@ def corrupt_slice(number: int) -> CorruptInput:
     return CorruptInput(
         f"the DICOM file at position {number} of the zip is an image slice, but it is damaged or cut off",
         code="corrupt-slice",
+        entry=number,
+    )
+
+
+def _unsupported(number: int, fault: str) -> UnsupportedMedia:
+    return UnsupportedMedia(
+        f"the DICOM file at position {number} of the zip {fault}; export it as plain explicit little endian",
+        code="unsupported-encoding",
         entry=number,
     )
 

@@ -4,8 +4,10 @@ ITK stretches the spacing over a missing slice, reads a tilted gantry as if it w
 two series; each of these is refused here.
 """
 
+import re
 from collections import defaultdict
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -19,6 +21,11 @@ from worker.media.header import check_size, check_spacing, geometry_from
 _TILT_TOLERANCE = 0.1
 #: Of the median distance between slices; never under a hundredth of a millimetre.
 _GAP_TOLERANCE = 0.01
+#: An error is kept in the job's row: no hostile zip may make it long, or put words into it.
+_SERIES_SHOWN = 50
+_SHAPES_SHOWN = 5
+_UID = re.compile(r"[0-9.]{1,64}")
+_PHOTOMETRIC = re.compile(r"[A-Z0-9_]{1,16}")
 
 
 @dataclass(frozen=True)
@@ -47,22 +54,26 @@ def choose_series(scan: Scan, series_uid: str | None) -> list[Slice]:
             raise UnsupportedMedia(
                 f"the zip holds no series with that series_uid; it holds {len(series)} other(s)",
                 code="series-not-found",
-                series=[_described(uid, slices) for uid, slices in series.items()],
+                series=_listed(series),
             )
         return series[series_uid]
     if len(series) > 1:
         raise UnsupportedMedia(
             f"the zip holds {len(series)} series; say which one with params.series_uid",
             code="several-series",
-            series=[_described(uid, slices) for uid, slices in series.items()],
+            series=_listed(series),
         )
     return next(iter(series.values()))
+
+
+def _listed(series: dict[str, list[Slice]]) -> list[dict[str, Any]]:
+    return [_described(uid, slices) for uid, slices in islice(series.items(), _SERIES_SHOWN)]
 
 
 def _described(uid: str, slices: list[Slice]) -> dict[str, Any]:
     first = slices[0]
     return {
-        "series_uid": uid,
+        "series_uid": uid if _UID.fullmatch(uid) else "?",
         "modality": first.modality,
         "slices": len(slices),
         "rows": first.rows,
@@ -99,11 +110,14 @@ def _distinct(slices: list[Slice]) -> list[Slice]:
 
 def _check_alike(slices: list[Slice]) -> None:
     first = slices[0]
-    if first.components != 1:
+    if any(one.components != 1 for one in slices):
         raise UnsupportedMedia("the slices are in colour; a volume has one number per voxel", code="not-scalar")
-    shapes = {(one.rows, one.columns) for one in slices}
+    for one in slices:
+        _check_photometric(one.photometric)
+    shapes = sorted({(one.rows, one.columns) for one in slices})
     if len(shapes) > 1:
-        shown = ", ".join(f"{rows} × {columns}" for rows, columns in sorted(shapes))
+        shown = ", ".join(f"{rows} × {columns}" for rows, columns in shapes[:_SHAPES_SHOWN])
+        shown += f" and {len(shapes) - _SHAPES_SHOWN} more" if len(shapes) > _SHAPES_SHOWN else ""
         raise GeometryError(f"the slices have different rows × columns: {shown}", code="mixed-slices")
     check_spacing(list(first.spacing))
     for one in slices:
@@ -117,6 +131,23 @@ def _check_alike(slices: list[Slice]) -> None:
                 "convert the series to NIfTI with float voxels",
                 code="varying-rescale",
             )
+        # ITK reads all slices into the type of the first, and numbers that do not fit wrap around.
+        if one.encoding != first.encoding:
+            raise GeometryError(
+                "the slices' numbers differ in bits allocated, bits stored, sign or type; send one acquisition",
+                code="mixed-slices",
+            )
+
+
+def _check_photometric(found: str) -> None:
+    if found == "MONOCHROME2":
+        return
+    shown = found if _PHOTOMETRIC.fullmatch(found) else "missing or not a known one"
+    raise UnsupportedMedia(
+        f"the photometric interpretation of a slice is {shown}; only MONOCHROME2, in which larger numbers are "
+        "brighter, is read. Convert the series first",
+        code="unsupported-photometric",
+    )
 
 
 def _axes(one: Slice) -> tuple[Array, Array]:

@@ -67,9 +67,19 @@ def _window(array: Array, modality: str | None) -> tuple[float, float]:
     if modality == "CT":
         return _CT_WINDOW
     sparse = np.ascontiguousarray(array[:: max(1, array.shape[0] // 48), ::3, ::3])
-    tissue = sparse[sparse > sparse.min()]
-    low, high = percentiles(tissue[None], (1, 99.5)) if tissue.size else (0.0, 1.0)
-    return low, max(high, low + 1e-6)
+    if sparse.dtype.kind == "f":
+        sparse = sparse[np.isfinite(sparse)]
+    tissue = sparse[sparse > sparse.min()] if sparse.size else sparse
+    return percentiles(tissue[None], (1, 99.5)) if tissue.size else (0.0, 1.0)
+
+
+def _grey(plane: Array, window: tuple[float, float]) -> npt.NDArray[np.float32]:
+    """0 at the window's low end, 1 at its high one; finite for every input, NaN is black."""
+    # Halves, because the difference of two float64 extremes is not finite.
+    low, high = 0.5 * window[0], 0.5 * window[1]
+    width = max(high - low, 1e-6 * max(abs(low), abs(high))) or 1.0
+    above = np.clip(0.5 * np.nan_to_num(plane.astype(np.float64), nan=window[0]), low, high) - low
+    return np.asarray(above / width, dtype=np.float32)
 
 
 def _panel(
@@ -85,9 +95,9 @@ def _panel(
     painted, _ = _slice(mask, volume.geometry, view, centre)
     height_mm, width_mm = (n * mm for n, mm in zip(shades.shape, pixel_mm, strict=True))
     scale = _PANEL / max(height_mm, width_mm)
-    size = max(1, round(width_mm * scale)), max(1, round(height_mm * scale))
-    grey = np.clip((shades.astype(np.float32) - window[0]) / (window[1] - window[0]), 0, 1)
-    grey = np.clip(np.asarray(Image.fromarray(grey).resize(size, Image.Resampling.BICUBIC)), 0, 1)
+    # The outlines' slope needs two pixels each way, however thin the volume is.
+    size = max(2, round(width_mm * scale)), max(2, round(height_mm * scale))
+    grey = np.clip(np.asarray(Image.fromarray(_grey(shades, window)).resize(size, Image.Resampling.BICUBIC)), 0, 1)
     rgb = np.repeat(grey[:, :, None] * 255, 3, axis=2)
     for label in labels:
         _overlay(rgb, painted == label["value"], size, _colour(label))

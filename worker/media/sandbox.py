@@ -1,12 +1,13 @@
 """Decoding in killable child processes, kept warm between jobs.
 
 One `Sandbox` per worker process, owned by its reader. Each decode has a child of its own while it lasts; a child
-that crashes, hangs or is no longer wanted is killed and never used again.
+that crashes, hangs, has read an archive or is no longer wanted is killed and never used again.
 """
 
 import json
 import os
 import select
+import signal
 import subprocess
 import sys
 import threading
@@ -17,13 +18,15 @@ from pathlib import Path
 from typing import Any
 
 from fleet import errors
-from fleet.errors import FleetError, InputError
+from fleet.errors import DependencyError, FleetError, InputError
 from worker.contract import Geometry
 from worker.media.decode import Decoded
 from worker.media.limits import VolumeLimits
 
 _TICK_S = 0.05
 _ANSWER_BYTES = 16 * 1024**2
+#: From the end of a child's answers to its own end.
+_DEATH_S = 5.0
 
 
 class Sandbox:
@@ -36,8 +39,7 @@ class Sandbox:
 
     def prewarm(self) -> None:
         """Starts a child without waiting for it, so that the first job finds SimpleITK loaded."""
-        child = _Child()
-        self._give_back(child)
+        self._give_back(_Child())
 
     def decode(
         self,
@@ -49,7 +51,8 @@ class Sandbox:
     ) -> Decoded:
         """As worker.media.decode.decode, in a child.
 
-        Raises its errors; InputError (decoder-crashed, decoder-timeout) when the child died or took too long; and
+        Raises its errors; InputError (decoder-crashed, decoder-timeout) when the child died or took too long;
+        DependencyError when it was killed by somebody else (decoder-killed) or had no disk (worker-disk); and
         whatever `check` raises, which is called every few hundredths of a second and also ends the child.
         """
         request = {
@@ -64,7 +67,12 @@ class Sandbox:
         except BaseException:
             child.kill()
             raise
-        self._give_back(child)
+        if answer.get("reusable"):
+            self._give_back(child)
+        else:
+            child.kill()
+            # The next job still finds SimpleITK loaded.
+            self.prewarm()
         return _decoded(answer)
 
     def close(self) -> None:
@@ -125,7 +133,7 @@ class _Child:
             self._process.stdin.write(json.dumps(request).encode() + b"\n")
             self._process.stdin.flush()
         except BrokenPipeError as error:
-            raise _crashed() from error
+            raise self._death() from error
         answer: dict[str, Any] = json.loads(self._line(limit_s, check))
         return answer
 
@@ -145,10 +153,25 @@ class _Child:
                 )
             if poll.poll(_TICK_S * 1000):
                 part = os.read(pipe, 65536)
-                if not part or len(line) > _ANSWER_BYTES:
+                if not part:
+                    raise self._death()
+                if len(line) > _ANSWER_BYTES:
                     raise _crashed()
                 line += part
         return line
+
+    def _death(self) -> FleetError:
+        """Why the child is gone. It was not this object: `kill` comes after the last word with a child."""
+        try:
+            status = self._process.wait(_DEATH_S)
+        except subprocess.TimeoutExpired:
+            return _crashed()
+        if status != -signal.SIGKILL:
+            return _crashed()
+        return DependencyError(
+            "the decoder was killed from outside, most likely because the machine's memory ran out",
+            code="decoder-killed",
+        )
 
 
 def _environment() -> dict[str, str]:

@@ -1,6 +1,7 @@
 """Tidying a label in place: its largest component, and the holes inside it. Voxels touch by their faces (6).
 
-Only the label's bounding box is ever labelled, so memory is 4 bytes per voxel of that box.
+Only the label's bounding box is ever labelled, so memory is 5 bytes per voxel of that box, the component numbers and
+the flags they come from, and a few more per component.
 """
 
 import numpy as np
@@ -10,6 +11,8 @@ from scipy import ndimage
 from worker.contract import Array
 
 Box = tuple[slice, slice, slice]
+#: voxels counted at a time
+_COUNTED = 1 << 18
 
 
 def bounding_box(mask: Array, label: int) -> Box | None:
@@ -38,11 +41,25 @@ def keep_largest(mask: Array, label: int) -> int:
     components, count = ndimage.label(part == label)
     if count <= 1:
         return 0
-    sizes = np.bincount(components.ravel())
+    largest, removed = _largest(components, count), 0
+    for plane, numbers in zip(part, components, strict=True):
+        rest = (numbers > 0) & (numbers != largest)
+        plane[rest] = 0
+        removed += int(np.count_nonzero(rest))
+    return removed
+
+
+def _largest(components: Array, count: int) -> int:
+    """The number of the component with most voxels; of equal ones, the first."""
+    sizes = np.zeros(count + 1, dtype=np.int64)
+    flat = components.reshape(-1)
+    # bincount copies its input to int64, so it sees a part at a time; parts shorter than `count` would cost more
+    # for their counts than for their voxels.
+    step = max(_COUNTED, count)
+    for start in range(0, flat.size, step):
+        sizes += np.bincount(flat[start : start + step], minlength=count + 1)
     sizes[0] = 0
-    rest = (components > 0) & (components != sizes.argmax())
-    part[rest] = 0
-    return int(np.count_nonzero(rest))
+    return int(sizes.argmax())
 
 
 def fill_holes(mask: Array, label: int) -> int:
@@ -59,6 +76,9 @@ def fill_holes(mask: Array, label: int) -> int:
             enclosed[outside.take(face, axis=axis)] = False
     if not enclosed.any():
         return 0
-    holes = enclosed[outside] & (part == 0)
-    part[holes] = label
-    return int(np.count_nonzero(holes))
+    added = 0
+    for plane, numbers in zip(part, outside, strict=True):
+        holes = enclosed[numbers] & (plane == 0)
+        plane[holes] = label
+        added += int(np.count_nonzero(holes))
+    return added

@@ -12,7 +12,8 @@ from worker.volumes.settings import Region
 
 Labels = npt.NDArray[np.uint16]
 #: [channels, ...] -> uint16 [...]. Linear interpolation between voxels of one label must keep that label: then
-#: only cells whose corners differ need interpolating. Both rules below have this property, ties included.
+#: only cells whose corners differ need interpolating. ByArgmax has this property, and ByThreshold where no two
+#: regions share a label, ties included. Only does not: its background is many labels.
 Decision = Callable[[Array], Labels]
 
 
@@ -67,6 +68,9 @@ class Only:
     kept: tuple[int, ...]
 
     def __call__(self, scores: Array) -> Labels:
-        labels = self.decide(scores)
+        return self.drop(self.decide(scores))
+
+    def drop(self, labels: Labels) -> Labels:
+        """In place."""
         labels[~np.isin(labels, self.kept)] = 0
         return labels

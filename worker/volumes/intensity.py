@@ -1,11 +1,13 @@
 """Normalisation. Every scheme is one clip and one line: y = (clip(x, low, high) - shift) * scale + offset."""
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from worker.contract import Array
+from worker.volumes.ranks import ordered
 from worker.volumes.settings import CtScore, DivideByMax, Intensity, Percentile, Range, Unchanged, ZScore
 
 #: Below this a spread counts as none, as in nnU-Net.
@@ -87,20 +89,15 @@ def _moments(array: Array, nonzero: bool) -> tuple[float, float]:
 
 
 def percentiles(array: Array, at: tuple[float, float]) -> tuple[float, float]:
-    """Linear between ranks, as numpy's; 16-bit volumes are counted instead of sorted, which gives the same."""
-    if array.dtype.kind in "iu" and array.dtype.itemsize <= 2:
-        lowest = int(np.iinfo(array.dtype).min)
-        counts = np.zeros(np.iinfo(array.dtype).max - lowest + 1, dtype=np.int64)
-        for plane in array:
-            counts += np.bincount(plane.ravel().astype(np.int64) - lowest, minlength=len(counts))
-        below = np.cumsum(counts)
-        low, high = (_ranked(below, q / 100 * (array.size - 1)) + lowest for q in at)
-        return low, high
-    low, high = np.percentile(array, at)
-    return float(low), float(high)
+    """Linear between ranks in float64, as numpy's, but without its copy of the array; NaN when there is a NaN."""
+    if array.dtype.kind == "f" and any(np.isnan(plane).any() for plane in array):
+        return math.nan, math.nan
+    places = [q / 100 * (array.size - 1) for q in at]
+    values = ordered(array, [end for place in places for end in (math.floor(place), math.ceil(place))])
+    low, high = (_between(values[2 * n], values[2 * n + 1], place % 1) for n, place in enumerate(places))
+    return low, high
 
 
-def _ranked(below: npt.NDArray[np.int64], rank: float) -> float:
-    """The value at a fractional rank, from cumulative counts."""
-    lower, upper = np.searchsorted(below, [np.floor(rank), np.ceil(rank)], side="right")
-    return float(lower + (upper - lower) * (rank - np.floor(rank)))
+def _between(lower: float, upper: float, part: float) -> float:
+    """Weighted, not stepped from `lower`: the difference of two extremes is not finite."""
+    return lower if lower == upper else (1 - part) * lower + part * upper

@@ -8,7 +8,7 @@ masks) are interpolated, and no more than two planes of scores are held.
 import numpy as np
 
 from worker.contract import Array
-from worker.volumes.decide import Decision, Labels
+from worker.volumes.decide import Decision, Labels, Only
 from worker.volumes.grid import Ints, Maps, brackets
 
 
@@ -21,7 +21,8 @@ class LinearPainter:
 
     def __init__(self, mask: Array, maps: Maps, decide: Decision) -> None:
         self._mask = mask
-        self._decide = decide
+        # Dropped labels still tell cells apart: between two of them a kept one may win.
+        self._decide, self._drop = (decide.decide, decide.drop) if isinstance(decide, Only) else (decide, _keep_all)
         low, self._fraction = brackets(maps[0].in_grid(), maps[0].grid)
         self._planes_above = _groups(low)
         self._single = maps[0].grid == 1
@@ -48,6 +49,7 @@ class LinearPainter:
         if targets is None:
             return
         painted, mixed = self._cells(lower[1], upper[1])
+        painted = self._drop(painted)
         rows, columns = np.divmod(mixed, painted.shape[1])
         corners = self._corners(rows, columns, lower[0].shape[2])
         below, above = (_weighted(scores, corners) for scores, _ in (lower, upper))
@@ -55,7 +57,7 @@ class LinearPainter:
             plane = self._mask[z]
             plane[...] = painted
             fraction = self._fraction[z]
-            plane[rows, columns] = self._decide((1 - fraction) * below + fraction * above)
+            plane[rows, columns] = self._drop(self._decide((1 - fraction) * below + fraction * above))
 
     def _cells(self, lower: Labels, upper: Labels) -> tuple[Labels, Ints]:
         """The label of each source voxel's cell, and the flat indices of those whose corners differ."""
@@ -107,6 +109,10 @@ class NearestPainter:
         if targets is not None:
             self._mask[targets] = self._decide(scores).take(self._x, axis=1).take(self._y, axis=0)
         self._k += 1
+
+
+def _keep_all(labels: Labels) -> Labels:
+    return labels
 
 
 def _groups(indices: Ints) -> dict[int, Ints]:

@@ -165,6 +165,14 @@ class Threshold(TaskSettings):
     threshold: float = Field(default=0.5, gt=0, lt=1)
     regions: tuple[Region, ...] = Field(default=(Region(channel=0, label=1),), min_length=1)
 
+    @field_validator("regions")
+    @classmethod
+    def _labels_once(cls, value: tuple[Region, ...]) -> tuple[Region, ...]:
+        labels = [region.label for region in value]
+        if repeated := sorted({label for label in labels if labels.count(label) > 1}):
+            raise ValueError(f"label {repeated[0]} is painted by several regions; give each region a label of its own")
+        return value
+
 
 class Argmax(TaskSettings):
     """The strongest channel; its number is the label and 0 is background."""

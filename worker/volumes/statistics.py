@@ -12,17 +12,22 @@ Counts = npt.NDArray[np.float64]
 
 
 class _Marginals:
-    """Voxels of each label along each axis, and its summed intensity: enough for size, box, centroid and mean."""
+    """Voxels of each label along each axis, and its summed intensity: enough for size, box, centroid and mean.
 
-    def __init__(self, labels: int, shape: tuple[int, ...]) -> None:
-        self.along = [np.zeros((labels, size)) for size in shape]
-        self.intensity = np.zeros(labels)
+    Rows follow `values`, so that a label costs the same whatever its value; row 0 takes values that are no label.
+    """
+
+    def __init__(self, values: list[int], mask: Array) -> None:
+        self._row = np.zeros(np.iinfo(mask.dtype).max + 1, dtype=np.int64)
+        self._row[values] = np.arange(1, len(values) + 1)
+        self.along = [np.zeros((len(values) + 1, size)) for size in mask.shape]
+        self.intensity = np.zeros(len(values) + 1)
 
     def add(self, z: int, plane: Array, values: Array) -> None:
         where = np.flatnonzero(plane)
         if not where.size:
             return
-        labels = plane.ravel()[where].astype(np.int64)
+        labels = self._row[plane.ravel()[where]]
         count, (rows, columns) = len(self.intensity), plane.shape
         y, x = np.divmod(where, columns)
         self.along[0][:, z] = np.bincount(labels, minlength=count)
@@ -38,14 +43,15 @@ def measure(mask: Array, volume: Volume, labels: Mapping[int, str]) -> list[dict
     `bounding_box` is half-open in voxel indices (x, y, z); `centroid_mm` is in the LPS patient frame;
     `mean_intensity` is in the source's units. The last three are null for a label without voxels.
     """
-    marginals = _Marginals(max(labels, default=0) + 1, mask.shape)
+    values = sorted(labels)
+    marginals = _Marginals(values, mask)
     for z, plane in enumerate(mask):
         marginals.add(z, plane, volume.array[z])
-    return [_entry(value, name, marginals, volume.geometry) for value, name in sorted(labels.items())]
+    return [_entry(row, value, labels[value], marginals, volume.geometry) for row, value in enumerate(values, start=1)]
 
 
-def _entry(value: int, name: str, marginals: _Marginals, geometry: Geometry) -> dict[str, Any]:
-    x, y, z = (counts[value] for counts in reversed(marginals.along))
+def _entry(row: int, value: int, name: str, marginals: _Marginals, geometry: Geometry) -> dict[str, Any]:
+    x, y, z = (counts[row] for counts in reversed(marginals.along))
     voxels = int(z.sum())
     entry: dict[str, Any] = {
         "value": value,
@@ -64,7 +70,7 @@ def _entry(value: int, name: str, marginals: _Marginals, geometry: Geometry) -> 
             "end": [int(box[-1]) + 1 for box in boxes],
         }
         entry["centroid_mm"] = [round(at, 3) for at in in_patient_mm(centre, geometry)]
-        entry["mean_intensity"] = round(float(marginals.intensity[value]) / voxels, 3)
+        entry["mean_intensity"] = round(float(marginals.intensity[row]) / voxels, 3)
     return entry
 
 

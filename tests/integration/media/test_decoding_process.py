@@ -12,7 +12,15 @@ import numpy as np
 import psutil
 import pytest
 
-from fleet.errors import CorruptInput, GeometryError, InputError, InputTooLarge, RunStopped, UnsupportedMedia
+from fleet.errors import (
+    CorruptInput,
+    DependencyError,
+    GeometryError,
+    InputError,
+    InputTooLarge,
+    RunStopped,
+    UnsupportedMedia,
+)
 from tests.integration.media.conftest import SMALL
 from tests.support.media_files import dicom_files, dicom_zip, nifti, patched, written
 from tests.support.ort_model import RecordedProgress
@@ -20,6 +28,7 @@ from tests.support.volumes import volume_of
 from worker.contract import Source, Volume
 from worker.media.limits import VolumeLimits
 from worker.media.reader import VolumeReader
+from worker.media.sandbox import Sandbox
 
 
 def source(path: Path) -> Source:
@@ -116,7 +125,7 @@ def during(action: Callable[[], None]) -> threading.Thread:
     return thread
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSEGV, signal.SIGABRT])
+@pytest.mark.parametrize("number", [signal.SIGSEGV, signal.SIGABRT])
 def test_a_decoder_that_dies_fails_the_job_and_not_the_next_one(
     tmp_path: Path, reader: VolumeReader, endless: Path, oblique: Volume, number: signal.Signals
 ) -> None:
@@ -128,6 +137,51 @@ def test_a_decoder_that_dies_fails_the_job_and_not_the_next_one(
     assert not caught.value.retryable
     path = written(oblique, tmp_path / "a.nrrd")
     assert np.array_equal(reader.read(source(path), RecordedProgress()).array, oblique.array)
+
+
+def test_a_decoder_that_was_killed_for_memory_is_tried_again(reader: VolumeReader, endless: Path) -> None:
+    killer = during(lambda: decoders()[0].send_signal(signal.SIGKILL))
+    with pytest.raises(DependencyError) as caught:
+        reader.read(source(endless), RecordedProgress())
+    killer.join()
+    assert caught.value.code == "decoder-killed"
+    assert caught.value.retryable
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
+def test_a_full_disk_is_not_the_inputs_fault(tmp_path: Path, scratch: Path, oblique: Volume) -> None:
+    (scratch / "voxels.raw").symlink_to("/dev/full")
+    assert failed_disk(written(oblique, tmp_path / "a.mha"), scratch) == "worker-disk"
+
+
+def test_a_missing_scratch_folder_is_not_the_inputs_fault(tmp_path: Path, oblique: Volume) -> None:
+    path = written(oblique, tmp_path / "a.mha")
+    assert failed_disk(path, path / "below-a-file") == "worker-disk"
+
+
+def failed_disk(path: Path, scratch: Path) -> str:
+    sandbox = Sandbox()
+    try:
+        with pytest.raises(DependencyError) as caught:
+            sandbox.decode(path, SMALL, scratch, None, lambda: None)
+    finally:
+        sandbox.close()
+    assert caught.value.retryable
+    return caught.value.code
+
+
+def test_a_child_that_has_read_dicom_is_not_used_again(tmp_path: Path, reader: VolumeReader, oblique: Volume) -> None:
+    files = dicom_files(tmp_path / "s", oblique)
+    sound, short = dicom_zip(tmp_path / "a.zip", files), dicom_zip(tmp_path / "b.zip", files[:1])
+    reader.prewarm()
+    seen = {child.pid for child in decoders()}
+    assert np.array_equal(reader.read(source(sound), RecordedProgress()).array, oblique.array)
+    (second,) = decoders()
+    assert second.pid not in seen
+    with pytest.raises(InputError):
+        reader.read(source(short), RecordedProgress())
+    (third,) = decoders()
+    assert third.pid not in {*seen, second.pid}
 
 
 def test_a_decoder_that_hangs_is_stopped(scratch: Path, endless: Path) -> None:

@@ -1,6 +1,8 @@
 """Zipped DICOM: what is one sound series, and what ITK would bend into one."""
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -9,7 +11,7 @@ from pydicom.data import get_testdata_file
 from pydicom.uid import RLELossless
 
 from fleet.errors import CorruptInput, GeometryError, UnsupportedMedia
-from tests.integration.media.conftest import Decode, Refuse, voxels_of
+from tests.integration.media.conftest import SMALL, Decode, Refuse, voxels_of
 from tests.support.media_files import MR, dicom_files, dicom_slice, dicom_zip
 from tests.support.volumes import volume_of
 from worker.contract import Array, Volume
@@ -85,7 +87,7 @@ def test_slices_that_zigzag(tmp_path: Path, refusal: Refuse) -> None:
 
 # Table row: rescale slopes that vary.
 @pytest.mark.parametrize("change", [{"RescaleSlope": 2}, {"RescaleIntercept": -1024}])
-def test_varying_rescaling(tmp_path: Path, refusal: Refuse, change: dict[str, int]) -> None:
+def test_varying_rescaling(tmp_path: Path, refusal: Refuse, change: dict[str, Any]) -> None:
     files = stacked(tmp_path / "s", upright([0, 2]))
     files.append(dicom_slice(tmp_path / "s" / "x", PIXELS, (0, 0, 4), "1.2.3.4", **change))
     assert refusal(dicom_zip(tmp_path / "a.zip", files)).code == "varying-rescale"
@@ -114,7 +116,7 @@ def test_mixed_sizes(tmp_path: Path, refusal: Refuse) -> None:
 @pytest.mark.parametrize(
     "change", [{"PixelSpacing": ["0.9", "0.9"]}, {"ImageOrientationPatient": ["0", "1", "0", "1", "0", "0"]}]
 )
-def test_mixed_spacings_and_directions(tmp_path: Path, refusal: Refuse, change: dict[str, list[str]]) -> None:
+def test_mixed_spacings_and_directions(tmp_path: Path, refusal: Refuse, change: dict[str, Any]) -> None:
     files = stacked(tmp_path / "s", upright([0, 2]))
     files.append(dicom_slice(tmp_path / "s" / "x", PIXELS, (0, 0, 4), "1.2.3.4", **change))
     assert refusal(dicom_zip(tmp_path / "a.zip", files)).code == "mixed-slices"
@@ -222,6 +224,27 @@ def test_a_truncated_compressed_slice(tmp_path: Path, refusal: Refuse, oblique: 
     files = compressed(tmp_path, dicom_files(tmp_path / "s", oblique))
     files[2].write_bytes(files[2].read_bytes()[:-30])
     assert refusal(dicom_zip(tmp_path / "a.zip", files)).code == "corrupt-slice"
+
+
+@pytest.mark.parametrize("wish", [None, "1.9"])
+def test_errors_list_few_series_and_only_plain_identifiers(tmp_path: Path, refusal: Refuse, wish: str | None) -> None:
+    (tmp_path / "s").mkdir()
+    limits = replace(SMALL, max_files=100)
+    files = [dicom_slice(tmp_path / "s" / "words", PIXELS, (0, 0, 0), "1.2")]
+    files[0].write_bytes(files[0].read_bytes().replace(b"UI\4\0" + b"1.2\0", b"UI\4\0" + b"<b>\0"))
+    files += [dicom_slice(tmp_path / "s" / f"{k:02}", PIXELS, (0, 0, 0), f"1.2.{k}") for k in range(60)]
+    error = refusal(dicom_zip(tmp_path / "a.zip", files), wish, limits)
+    assert error.code == ("series-not-found" if wish else "several-series")
+    assert "61" in error.message
+    assert [one["series_uid"] for one in error.facts["series"]] == ["?", *(f"1.2.{k}" for k in range(49))]
+
+
+def test_errors_list_few_sizes(tmp_path: Path, refusal: Refuse) -> None:
+    (tmp_path / "s").mkdir()
+    files = [dicom_slice(tmp_path / "s" / f"{k}", np.zeros((k + 2, 3)), (0, 0, k), "1.2") for k in range(9)]
+    error = refusal(dicom_zip(tmp_path / "a.zip", files))
+    assert error.code == "mixed-slices"
+    assert error.message.endswith("2 × 3, 3 × 3, 4 × 3, 5 × 3, 6 × 3 and 4 more")
 
 
 def test_a_file_of_a_real_scanner_is_recognised(tmp_path: Path, refusal: Refuse) -> None:

@@ -1,12 +1,16 @@
 """Normalisation schemes against their formulas."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 
 from worker.contract import Array
 from worker.volumes.intensity import fit, percentiles
+from worker.volumes.ranks import ordered
 from worker.volumes.settings import CtScore, DivideByMax, Intensity, Percentile, Range, Unchanged, ZScore
 
+DTYPES = ["u1", "i1", "u2", "i2", ">i2", "u4", "i4", "u8", "i8", "f2", "f4", ">f4", "f8"]
 RANDOM = np.random.default_rng(3)
 CT = RANDOM.integers(-1024, 2000, (6, 7, 8)).astype(np.int16)
 
@@ -69,8 +73,36 @@ def test_range_without_ends_is_min_to_max() -> None:
     assert (result.min(), result.max()) == pytest.approx((0, 1), abs=1e-6)
 
 
-@pytest.mark.parametrize("dtype", [np.int16, np.uint16, np.uint8, np.int8, np.float32, np.int32])
+@pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("at", [(0.0, 100.0), (0.5, 99.5), (33.3, 66.6)])
-def test_counted_percentiles_equal_sorted_ones(dtype: type, at: tuple[float, float]) -> None:
+def test_counted_percentiles_equal_sorted_ones(dtype: str, at: tuple[float, float]) -> None:
     array = RANDOM.integers(0, 100, (5, 6, 7)).astype(dtype)
     assert percentiles(array, at) == pytest.approx(tuple(np.percentile(array, at)))
+
+
+@pytest.mark.parametrize("dtype", ["i2", "i4", "i8", "f2", "f4", "f8"])
+def test_ranks_of_values_of_both_signs_are_exact(dtype: str) -> None:
+    array = (RANDOM.normal(size=(5, 6, 7)) * 10_000).astype(dtype)
+    assert ordered(array, list(range(array.size))) == np.sort(array, axis=None).astype(float).tolist()
+
+
+def test_percentiles_of_float_extremes_are_finite() -> None:
+    array = np.where(np.arange(60).reshape(3, 4, 5) % 2, 1.7e308, -1.7e308)
+    assert np.isfinite(percentiles(array, (0.5, 50))).all()
+
+
+def test_percentiles_of_a_volume_with_nan_are_nan() -> None:
+    array = np.ones((2, 2, 2), np.float32)
+    array[1, 1, 1] = np.nan
+    assert np.isnan(percentiles(array, (1, 99))).all()
+
+
+def test_percentiles_hold_no_copy_of_the_volume() -> None:
+    array = RANDOM.normal(size=(64, 128, 128)).astype(np.float32)
+    tracemalloc.start()
+    try:
+        percentiles(array, (0.5, 99.5))
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < array.nbytes

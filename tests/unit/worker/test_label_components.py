@@ -1,5 +1,7 @@
 """Tidying and measuring masks."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from scipy import ndimage
@@ -82,3 +84,57 @@ def test_statistics_agree_with_their_definitions() -> None:
         assert entry["mean_intensity"] == pytest.approx(volume.array[where].mean(), abs=1e-3)
     assert entries[2]["voxels"] == 0
     assert entries[2]["centroid_mm"] is None
+
+
+def test_the_largest_component_is_found_in_six_bytes_per_voxel() -> None:
+    mask = np.ones((128, 160, 160), np.uint8)
+    mask[50] = 0
+    tracemalloc.start()
+    try:
+        removed = keep_largest(mask, 1)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert removed == 50 * 160 * 160
+    assert peak < 6 * mask.size
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_the_largest_of_very_many_components_stays(seed: int) -> None:
+    mask = (np.random.default_rng(seed).random((70, 80, 90)) < 0.2).astype(np.uint8)
+    components, count = ndimage.label(mask)
+    assert count > 10_000
+    largest = components == 1 + np.bincount(components.ravel())[1:].argmax()
+    assert keep_largest(mask, 1) == np.count_nonzero(components) - np.count_nonzero(largest)
+    assert np.array_equal(mask == 1, largest)
+
+
+def test_a_high_label_is_measured_as_a_low_one() -> None:
+    random = np.random.default_rng(5)
+    low = random.integers(0, 3, (4, 5, 6)).astype(np.uint16)
+    high = np.choose(low, [0, 60000, 65535]).astype(np.uint16)
+    volume = volume_of(random.normal(size=low.shape))
+    expected = measure(low, volume, {1: "a", 2: "b"})
+    entries = measure(high, volume, {65535: "b", 60000: "a"})
+    assert [entry.pop("value") for entry in expected] == [1, 2]
+    assert [entry.pop("value") for entry in entries] == [60000, 65535]
+    assert entries == expected
+
+
+def test_measuring_a_high_label_takes_no_memory_per_value() -> None:
+    mask = np.zeros((2, 128, 128), np.uint16)
+    mask[:, 3, 4] = 60000
+    volume = volume_of(mask)
+    tracemalloc.start()
+    try:
+        measure(mask, volume, {60000: "a"})
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 4 * 2**20, "60000 rows of 128 would be 59 MiB"
+
+
+def test_voxels_of_no_label_are_not_measured() -> None:
+    mask = np.full((2, 2, 2), 9, np.uint8)
+    mask[0, 0, 0] = 1
+    assert [entry["voxels"] for entry in measure(mask, volume_of(mask), {1: "a", 2: "b"})] == [1, 0]

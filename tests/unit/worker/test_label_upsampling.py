@@ -4,13 +4,14 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import ValidationError
 from scipy import ndimage
 
 from worker.contract import Array
 from worker.volumes.decide import ByArgmax, ByThreshold, Decision, Only, logit, sigmoid, softmax
 from worker.volumes.grid import AxisMap, Maps
 from worker.volumes.labels import LinearPainter, NearestPainter
-from worker.volumes.settings import Region
+from worker.volumes.settings import Region, Threshold
 
 SIZES = st.tuples(*[st.integers(1, 9)] * 3)
 
@@ -78,6 +79,42 @@ def test_overlapping_regions_equal_full_interpolation(
     full = interpolated(scores, maps)
     clear = (np.abs(full - 0.1) > 1e-5).all(axis=0)
     assert np.array_equal(mask[clear], decide(full)[clear])
+
+
+@settings(max_examples=120, deadline=None)
+@given(
+    source=SIZES,
+    grid=SIZES,
+    kept=st.sampled_from([(0,), (1,), (2,), (1, 3)]),
+    by_threshold=st.booleans(),
+    seed=st.integers(0, 999),
+)
+def test_kept_labels_equal_full_interpolation_then_dropping(
+    source: tuple[int, int, int], grid: tuple[int, int, int], kept: tuple[int, ...], by_threshold: bool, seed: int
+) -> None:
+    maps, scores = maps_between(source, grid, (False,) * 3), smooth_scores(4, grid, seed)
+    regions = tuple(Region(channel=channel, label=channel + 1) for channel in range(4))
+    decide: Decision = ByThreshold(0.1, regions) if by_threshold else ByArgmax()
+    mask = np.full(source, 99, dtype=np.uint8)
+    fed(LinearPainter(mask, maps, Only(decide, kept)), scores)
+    full = interpolated(scores, maps)
+    best = np.sort(full, axis=0)
+    clear = (np.abs(full - 0.1) > 1e-5).all(axis=0) if by_threshold else best[-1] - best[-2] > 1e-5
+    labels = decide(full)
+    assert np.array_equal(mask[clear], np.where(np.isin(labels, kept), labels, 0)[clear])
+
+
+def test_a_kept_label_between_two_dropped_ones_is_found() -> None:
+    scores = np.array([[0, 0], [1, -1], [0.4, 0.4], [-1, 1]], np.float32).reshape(4, 1, 1, 2)
+    mask = np.zeros((1, 1, 8), np.uint8)
+    fed(LinearPainter(mask, maps_between((1, 1, 8), (1, 1, 2), (False,) * 3), Only(ByArgmax(), (2,))), scores)
+    assert mask.ravel().tolist() == [0, 0, 0, 2, 2, 0, 0, 0]
+
+
+def test_a_label_of_two_regions_is_refused() -> None:
+    regions = [{"channel": 0, "label": 4}, {"channel": 1, "label": 4}]
+    with pytest.raises(ValidationError, match="label 4 is painted by several regions"):
+        Threshold.model_validate({"method": "threshold", "regions": regions})
 
 
 @settings(max_examples=60, deadline=None)
