@@ -95,6 +95,7 @@ def _services(settings: Settings) -> Services:
             broker=broker,
             measures=measures,
             default_deadline_s=settings.default_deadline_s,
+            default_retention_s=settings.job_retention_s,
         ),
         tickets=Tickets(settings, uploads, objects, inputs),
         waiters=Waiters(redis_url, job_store.ended_among),

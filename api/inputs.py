@@ -25,6 +25,8 @@ class Resolved:
     inputs: list[JobInput]
     #: Uploads that now belong to the job.
     uploads: list[UUID]
+    #: Jobs whose results it reads.
+    jobs: list[UUID]
 
 
 class Inputs:
@@ -40,12 +42,14 @@ class Inputs:
         known = self._uploads.get_many(wanted, tenant) if wanted else {}
         inputs: list[JobInput] = []
         used: list[UUID] = []
+        jobs: list[UUID] = []
         for number, request in enumerate(requests):
             if request.data is not None:
                 inputs.append(JobInput(inline=_inline(request, request.data, number)))
                 continue
             if request.object is not None:
-                upload, reference = self._owned(request.object, tenant)
+                upload, reference, source_job = self._owned(request.object, tenant)
+                jobs += [source_job] if source_job else []
             else:
                 assert request.upload is not None  # noqa: S101 (the request's own check)
                 upload, reference = known[request.upload], known[request.upload].object
@@ -53,7 +57,7 @@ class Inputs:
                 self.check_arrived(upload)
                 used.append(upload.id)
             inputs.append(JobInput(object=reference))
-        return Resolved(inputs, used)
+        return Resolved(inputs, used, jobs)
 
     def check_arrived(self, upload: Upload) -> None:
         """Raises ValidationFailed `upload-incomplete` or `size-mismatch` unless the announced bytes are there."""
@@ -78,7 +82,7 @@ class Inputs:
                 size=size,
             )
 
-    def _owned(self, wanted: ObjectKey, tenant: str) -> tuple[Upload | None, ObjectRef]:
+    def _owned(self, wanted: ObjectKey, tenant: str) -> tuple[Upload | None, ObjectRef, UUID | None]:
         if wanted.bucket != self._objects.bucket:
             raise ForeignObject(
                 f"the bucket {wanted.bucket!r} is not ours: inputs lie in {self._objects.bucket!r}; "
@@ -89,11 +93,11 @@ class Inputs:
             case ["uploads", owner, *_] if owner == tenant:
                 upload = self._uploads.find_by_key(wanted.bucket, wanted.key, tenant)
                 if upload is not None:
-                    return upload, upload.object
+                    return upload, upload.object, None
             case ["results", job_id, _, *_]:
                 reference = self._result(job_id, wanted.key, tenant)
                 if reference is not None:
-                    return None, reference
+                    return None, reference, UUID(job_id)
             case _:
                 raise ForeignObject("the object is neither an upload nor a result of yours", key=wanted.key)
         raise NotFound("there is no such object of yours", code="object-not-found", key=wanted.key)

@@ -195,4 +195,5 @@ class Reconciler:
 
     def _forget_workers(self) -> None:
         names = self._catalogue.forget_dead_workers(_DEAD_WORKER_S)
+        self._outbox.forget_deaths(24 * _DEAD_WORKER_S)
         self._did("worker-forgotten", len(names), workers=names)

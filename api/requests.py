@@ -84,10 +84,13 @@ class JobRequest(Frozen):
     priority: PriorityName = PriorityName.NORMAL
     lane: Lane | None = Field(default=None, description="null: the model's")
     deadline_s: Seconds | None = Field(
-        default=None, le=30 * _DAY_S, description="seconds from now in which the job must end"
+        default=None, le=30 * _DAY_S, description="seconds from now in which the job must end; null: the model's"
     )
     execution_timeout_s: Seconds | None = Field(
         default=None, le=7 * _DAY_S, description="seconds that one attempt may run; null: the model's"
+    )
+    retention_s: Seconds | None = Field(
+        default=None, le=3650 * _DAY_S, description="seconds from the end until job, inputs and results are swept"
     )
     max_attempts: int | None = Field(default=None, ge=1, le=10, description="null: the model's")
     labels: Labels = Field(default_factory=dict)

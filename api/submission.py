@@ -41,6 +41,7 @@ class Submission:
         broker: Broker,
         measures: Measures,
         default_deadline_s: float,
+        default_retention_s: float,
     ) -> None:
         self._cards = cards
         self._inputs = inputs
@@ -48,6 +49,7 @@ class Submission:
         self._broker = broker
         self._measures = measures
         self._default_deadline_s = default_deadline_s
+        self._default_retention_s = default_retention_s
 
     def submit(self, request: JobRequest, caller: Caller, job_id: UUID) -> Submitted:
         """Raises FleetError; when it returns, the job is stored: one statement where the card is fresh.
@@ -87,9 +89,11 @@ class Submission:
             inputs=resolved.inputs,
             labels=request.labels,
             max_attempts=request.max_attempts or card.max_attempts,
-            deadline_s=request.deadline_s or self._default_deadline_s,
+            deadline_s=request.deadline_s or card.deadline_s or self._default_deadline_s,
             execution_timeout_s=request.execution_timeout_s or card.execution_timeout_s,
+            retention_s=request.retention_s or self._default_retention_s,
             uploads=resolved.uploads,
+            source_jobs=resolved.jobs,
             trace_context=caller.trace_context,
             idempotency_key=caller.idempotency_key,
             fingerprint=body_print,

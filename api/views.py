@@ -10,6 +10,8 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from fleet.catalogue import Entry
 from fleet.contracts import (
+    AttemptNote,
+    Callback,
     DevicePolicy,
     Job,
     JobError,
@@ -81,9 +83,13 @@ class JobView(View):
     timings: dict[str, float] = Field(description="seconds per stage")
     ran_on: RanOn | None
     route_reason: str
+    history: list[AttemptNote] = Field(description="attempts that did not succeed, oldest first")
+    retries: int = Field(description="by hand")
+    callback: Callback | None
     created_at: Moment
     started_at: Moment | None
     finished_at: Moment | None
+    expires_at: Moment | None = Field(description="when the job is swept, with its inputs and results")
 
 
 class JobPageView(View):
@@ -125,6 +131,7 @@ class ModelView(View):
     sha256: str
     labels: dict[int, str]
     execution_timeout_s: float
+    deadline_s: float | None
     max_attempts: int
     ready_workers: int
 
@@ -169,9 +176,13 @@ def job_view(job: Job, base_url: str) -> JobView:
         timings=job.timings,
         ran_on=job.ran_on,
         route_reason=job.route_reason,
+        history=job.history,
+        retries=job.retries,
+        callback=job.callback,
         created_at=job.created_at,
         started_at=job.started_at,
         finished_at=job.finished_at,
+        expires_at=job.expires_at,
     )
 
 

@@ -185,6 +185,23 @@ class JobError(Recorded):
     facts: dict[str, Any] = Field(default_factory=dict)
 
 
+class AttemptNote(Recorded):
+    """An attempt that did not succeed, or a retry by hand."""
+
+    attempt: int
+    outcome: str = Field(description="failed, worker-lost, handed-back or retried")
+    worker: str | None = None
+    detail: str | None = Field(default=None, description="the error's code, or how the worker was lost")
+    at: datetime
+
+
+class Callback(Recorded):
+    """Who is to be told of a job's life by webhook."""
+
+    url: str
+    events: list[str] = Field(description="for instance `job.succeeded`")
+
+
 class Artifact(Recorded):
     """A file that a job made."""
 
@@ -209,6 +226,7 @@ class Card(Recorded):
     sha256: Sha256
     labels: dict[int, str] = Field(default_factory=dict, description="label value -> name")
     execution_timeout_s: float = Field(default=3600.0, gt=0)
+    deadline_s: float | None = Field(default=None, gt=0, description="from submit to end; null: the fleet's default")
     max_attempts: int = Field(default=3, ge=1, le=10)
 
 
@@ -243,14 +261,31 @@ class Job(Recorded):
     route_reason: str = ""
     trace_context: str | None = None
     publish_seq: int = 0
+    #: Grows with every change that a user can see.
+    revision: int = 0
+    #: Attempts whose worker was lost, since the last retry by hand.
+    losses: int = 0
+    #: Attempts that do not count against `max_attempts`.
+    forgiven: int = 0
+    retries: int = 0
+    history: list[AttemptNote] = Field(default_factory=list)
+    callback: Callback | None = None
+    retention_s: float = 604800.0
     created_at: datetime
     started_at: datetime | None = None
     finished_at: datetime | None = None
+    expires_at: datetime | None = None
+    deleted_at: datetime | None = None
 
     @field_validator("timings")
     @classmethod
     def _in_order_of_stages(cls, timings: dict[str, float]) -> dict[str, float]:
         return {stage.value: timings[stage.value] for stage in Stage if stage.value in timings}
+
+    @property
+    def last_attempt(self) -> bool:
+        """Whether the attempt under way is the last one that the job has."""
+        return self.attempt - self.forgiven >= self.max_attempts
 
     @property
     def shown_state(self) -> ShownState:

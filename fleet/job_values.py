@@ -3,14 +3,14 @@
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 from uuid import UUID
 
 from pydantic import JsonValue
 
-from fleet.contracts import Job, JobInput, Lane, Pool, Priority, RanOn, ShownState
+from fleet.contracts import Callback, Job, JobInput, Lane, Pool, Priority, RanOn, ShownState
 
 #: Job and attempt: what a run must show with every write.
 Token = tuple[UUID, int]
@@ -35,11 +35,18 @@ class NewJob:
     max_attempts: int
     deadline_s: float
     execution_timeout_s: float
+    #: Seconds from the end until job and objects are swept.
+    retention_s: float
     uploads: list[UUID]
+    #: Jobs whose results are inputs of this one.
+    source_jobs: list[UUID] = field(default_factory=list)
+    callback: Callback | None = None
     trace_context: str | None = None
     idempotency_key: str | None = None
     #: Digest of the request body, see `fingerprint`.
     fingerprint: str = ""
+    #: False leaves the first publication to the reconciler, as while the broker is known to be away.
+    published: bool = True
 
 
 @dataclass(frozen=True)

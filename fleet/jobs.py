@@ -4,6 +4,7 @@ The api submits, lists and cancels; workers claim, renew, finish and fail; the r
 does what got lost. All times are PostgreSQL's clock.
 """
 
+import os
 import secrets
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -51,8 +52,12 @@ class JobStore:
                 "max_attempts": new.max_attempts,
                 "deadline_s": new.deadline_s,
                 "execution_timeout_s": new.execution_timeout_s,
+                "retention_s": new.retention_s,
                 "trace_context": new.trace_context,
+                "callback": Jsonb(new.callback.model_dump(mode="json")) if new.callback else None,
+                "published": new.published,
                 "uploads": new.uploads,
+                "source_jobs": new.source_jobs,
                 "idempotency_key": new.idempotency_key,
                 "fingerprint": new.fingerprint,
                 "idempotency_ttl_s": self._idempotency_ttl_s,
@@ -132,8 +137,9 @@ class JobStore:
 
         `seq` is that of the message through which the job was heard of.
         """
-        # Unique, so that a repeat after a lost answer finds its own claim and not a stranger's.
-        owner = f"{worker}#{secrets.token_hex(4)}"
+        # Unique, so that a repeat after a lost answer finds its own claim and not a stranger's. With the process, so
+        # that whoever sees it die can end its leases.
+        owner = f"{worker}#{os.getpid()}#{secrets.token_hex(4)}"
         row = self._database.one(_SQL["claim_job"], {"id": job_id, "owner": owner, "lease_s": lease_s, "seq": seq})
         return Claim(_job(row), float(row["waited_s"])) if row else None
 
@@ -199,9 +205,9 @@ class JobStore:
             _ending(ending) | {"state": state.value, "error": Jsonb(error.as_dict()) if error else None},
         )
 
-    def hand_back(self, job: Job, pause_s: float = 0.0) -> Job | None:
+    def hand_back(self, job: Job, reason: str, pause_s: float = 0.0) -> Job | None:
         """Returns the lease without spending the attempt; published again after the pause. None: stale token."""
-        return self._end("hand_back_job", job, {"pause_s": pause_s})
+        return self._end("hand_back_job", job, {"pause_s": pause_s, "reason": reason})
 
     def _end(self, block: str, job: Job, values: Mapping[str, Any]) -> Job | None:
         row = self._database.one(_SQL[block], {"id": job.id, "attempt": job.attempt, **values})
@@ -218,6 +224,29 @@ class JobStore:
                 state=job.state.value,
             )
         return job
+
+    def retry(self, job_id: UUID, tenant: str, deadline_s: float | None = None) -> Job:
+        """Queues a job that ended without success once more, with all its attempts; publish it then.
+
+        `deadline_s` counts from now; None takes the length that the job had at first.
+        Raises NotFound, Conflict `job-not-ended` or `job-succeeded`.
+        """
+        row = self._database.one(_SQL["retry_job"], {"id": job_id, "tenant": tenant, "deadline_s": deadline_s})
+        if row is not None:
+            return _job(row)
+        job = self.get(job_id, tenant)
+        if job.state is JobState.SUCCEEDED:
+            raise Conflict(f"job {job_id} has succeeded: submit it again for another run", code="job-succeeded")
+        raise Conflict(
+            f"job {job_id} has not ended: it is {job.shown_state.value}",
+            code="job-not-ended",
+            state=job.shown_state.value,
+        )
+
+    def bury(self, worker: str, pid: int, how: str) -> list[UUID]:
+        """Notes how a worker process ended, and ends its leases at once; the jobs that it held."""
+        rows = self._database.run(_SQL["bury_worker"], {"worker": worker, "pid": pid, "how": how})
+        return [row["id"] for row in rows]
 
 
 def _ending(ending: Ending) -> dict[str, Any]:

@@ -85,5 +85,9 @@ class Outbox:
         (row,) = self._database.run(_SQL["now"])
         return cast(datetime, row["now"])
 
+    def forget_deaths(self, older_s: float) -> None:
+        """Worker processes that ended so long ago: no lease of theirs can still be open."""
+        self._database.run(_SQL["forget_deaths"], {"older_s": older_s})
+
     def forget_idempotency_keys(self) -> None:
         self._database.run(_UPLOADS["forget_idempotency_keys"])

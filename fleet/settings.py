@@ -93,6 +93,7 @@ class Settings(BaseSettings):
     lease_s: float = Field(default=30.0, gt=0, le=3600)
     reconcile_every_s: float = Field(default=2.0, gt=0, le=600)
     default_deadline_s: float = Field(default=86400.0, gt=0)
+    job_retention_s: float = Field(default=604800.0, gt=0)
 
     # Workers
     worker_name: str | None = Field(default=None, pattern=r"^[A-Za-z0-9][A-Za-z0-9._@-]{0,99}$")

@@ -247,7 +247,7 @@ class Runner:
         if isinstance(error, NoCapableWorker):
             # Another worker may hold the model, as in a rolling deployment; this one is not to judge.
             log.warning("job handed back", reason=error.message)
-            return self._jobs.hand_back(job, _OTHER_WORKER_S)
+            return self._jobs.hand_back(job, error.code, _OTHER_WORKER_S)
         if not isinstance(error, RunStopped):
             log.warning("run failed", code=error.code, reason=error.message, attempt=job.attempt)
             return self._jobs.fail(job, error, self._ending(run))
@@ -258,7 +258,7 @@ class Runner:
             case StopReason.DEADLINE | StopReason.EXECUTION_TIMEOUT:
                 return self._jobs.stop(job, JobState.EXPIRED, error, self._ending(run))
             case StopReason.DRAINED:
-                return self._jobs.hand_back(job)
+                return self._jobs.hand_back(job, error.code)
             case StopReason.LEASE_LOST:
                 return None
 

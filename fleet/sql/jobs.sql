@@ -21,13 +21,21 @@ WITH ready AS MATERIALIZED (
     UPDATE upload SET used_at = clock_timestamp(), state = 'complete'
      WHERE id IN (SELECT id FROM ready) AND (SELECT ok FROM complete)
        AND (%(idempotency_key)s::text IS NULL OR EXISTS (SELECT FROM claimed_key))
+), sourced AS (
+    -- What must not be swept while this job exists: uploads, and jobs whose results it reads.
+    INSERT INTO job_source (job_id, source_id)
+    SELECT %(id)s, source_id FROM unnest(%(uploads)s::uuid[] || %(source_jobs)s::uuid[]) AS source_id
+     WHERE (SELECT ok FROM complete) AND (%(idempotency_key)s::text IS NULL OR EXISTS (SELECT FROM claimed_key))
+    ON CONFLICT DO NOTHING
 )
 INSERT INTO job (id, tenant, task, model, version, lane, priority, pool, queue, route_reason, params, inputs, labels,
-                 max_attempts, deadline, execution_timeout_s, trace_context, published_at, publish_after)
+                 max_attempts, deadline, deadline_s, execution_timeout_s, retention_s, trace_context, callback,
+                 published_at, publish_after)
 SELECT %(id)s, %(tenant)s, %(task)s, %(model)s, %(version)s, %(lane)s, %(priority)s, %(pool)s, %(queue)s,
        %(route_reason)s, %(params)s, %(inputs)s, %(labels)s, %(max_attempts)s,
-       clock_timestamp() + %(deadline_s)s * interval '1 second', %(execution_timeout_s)s, %(trace_context)s,
-       clock_timestamp(), clock_timestamp()
+       clock_timestamp() + %(deadline_s)s * interval '1 second', %(deadline_s)s, %(execution_timeout_s)s,
+       %(retention_s)s, %(trace_context)s, %(callback)s,
+       CASE WHEN %(published)s THEN clock_timestamp() END, clock_timestamp()
  WHERE (SELECT ok FROM complete) AND (%(idempotency_key)s::text IS NULL OR EXISTS (SELECT FROM claimed_key))
 ON CONFLICT (id) DO NOTHING
 RETURNING *
@@ -37,6 +45,7 @@ RETURNING *
 SELECT job.*, idempotency.fingerprint
   FROM idempotency JOIN job ON job.id = idempotency.job_id
  WHERE idempotency.tenant = %(tenant)s AND idempotency.key = %(key)s AND idempotency.expires_at > clock_timestamp()
+   AND job.deleted_at IS NULL
 
 -- publication_failed --
 -- The doorbell could not be rung: the reconciler will do it.
@@ -44,12 +53,14 @@ UPDATE job SET published_at = NULL, publish_seq = publish_seq + 1, publish_after
  WHERE id = %(id)s AND state = 'queued' AND publish_seq = %(publish_seq)s
 
 -- get_job --
-SELECT * FROM job WHERE id = %(id)s AND (%(tenant)s::text IS NULL OR tenant = %(tenant)s)
+-- A tenant does not see what it has deleted; whoever asks without a tenant does.
+SELECT * FROM job
+ WHERE id = %(id)s AND (%(tenant)s::text IS NULL OR tenant = %(tenant)s AND deleted_at IS NULL)
 
 -- list_jobs --
 -- Newest first, by key: ids are ordered by time.
 SELECT * FROM job
- WHERE tenant = %(tenant)s
+ WHERE tenant = %(tenant)s AND deleted_at IS NULL
    AND (%(before)s::uuid IS NULL OR id < %(before)s)
    AND (%(states)s::text[] IS NULL OR state = ANY(%(states)s))
    AND (%(cancelling)s::boolean IS NULL OR cancel_requested = %(cancelling)s)
@@ -68,16 +79,16 @@ SELECT * FROM job
 -- A claim through an older message than the last one published says nothing about the order of the queue.
 UPDATE job
    SET state = 'running', attempt = attempt + CASE WHEN state = 'running' AND lease_owner = %(owner)s THEN 0 ELSE 1 END,
-       lease_owner = %(owner)s, stage = NULL, progress = 0, error = NULL,
+       lease_owner = %(owner)s, stage = NULL, progress = 0, error = NULL, revision = revision + 1,
        lease_until = clock_timestamp() + %(lease_s)s * interval '1 second',
        published_at = CASE WHEN publish_seq = %(seq)s THEN published_at END,
        started_at = coalesce(started_at, clock_timestamp())
  WHERE id = %(id)s
    AND (state = 'running' AND lease_owner = %(owner)s
-        OR NOT cancel_requested AND attempt - drains < max_attempts
+        OR NOT cancel_requested AND attempt - forgiven < max_attempts
            AND (deadline IS NULL OR deadline > clock_timestamp())
            AND (state = 'queued' OR state = 'running' AND lease_until < clock_timestamp()))
-RETURNING *, extract(epoch FROM clock_timestamp() - created_at)::float8 AS waited_s
+RETURNING *, extract(epoch FROM clock_timestamp() - queued_at)::float8 AS waited_s
 
 -- renew_leases --
 -- All leases of one process in one statement. A job that is missing from the answer is lost to this process.
@@ -94,7 +105,7 @@ SELECT job.id, job.attempt, job.cancel_requested, coalesce(job.deadline <= clock
  WHERE job.state = 'running'
 
 -- note_progress --
-UPDATE job SET stage = told.stage, progress = told.progress
+UPDATE job SET stage = told.stage, progress = told.progress, revision = revision + 1
   FROM unnest(%(ids)s::uuid[], %(attempts)s::int[], %(stages)s::text[], %(progress)s::real[])
        AS told (id, attempt, stage, progress)
  WHERE job.id = told.id AND job.attempt = told.attempt AND job.state = 'running'
@@ -103,8 +114,8 @@ UPDATE job SET stage = told.stage, progress = told.progress
 -- Only the current token wins.
 UPDATE job
    SET state = 'succeeded', result = %(result)s, artifacts = %(artifacts)s, inputs = %(inputs)s, timings = %(timings)s,
-       ran_on = %(ran_on)s, stage = NULL, progress = 1, finished_at = clock_timestamp(),
-       lease_owner = NULL, lease_until = NULL
+       ran_on = %(ran_on)s, stage = NULL, progress = 1, revision = revision + 1, finished_at = clock_timestamp(),
+       expires_at = clock_timestamp() + retention_s * interval '1 second', lease_owner = NULL, lease_until = NULL
  WHERE id = %(id)s AND state = 'running' AND attempt = %(attempt)s
 RETURNING *
 
@@ -116,23 +127,27 @@ SELECT * FROM job WHERE id = %(id)s AND state = 'succeeded' AND attempt = %(atte
 -- fail_job --
 -- A retryable failure goes back to the queue with a growing, jittered pause while attempts are left.
 UPDATE job
-   SET state = CASE WHEN cancel_requested THEN 'cancelled'
-                    WHEN %(retryable)s AND attempt - drains < max_attempts THEN 'queued' ELSE 'failed' END,
-       error = %(error)s, timings = %(timings)s, ran_on = %(ran_on)s, stage = NULL,
-       progress = CASE WHEN NOT cancel_requested AND %(retryable)s AND attempt - drains < max_attempts
-                       THEN 0 ELSE progress END,
+   SET state = fate.state, error = %(error)s, timings = %(timings)s, ran_on = %(ran_on)s, stage = NULL,
+       progress = CASE WHEN fate.ended THEN progress ELSE 0 END, revision = revision + 1,
+       history = with_attempt(history, attempt, split_part(lease_owner, '#', 1), 'failed', %(error)s::jsonb ->> 'code'),
        lease_owner = NULL, lease_until = NULL, published_at = NULL, publish_seq = publish_seq + 1,
-       publish_after = clock_timestamp() + least(300, 2 ^ least(attempt - drains, 10)) * (0.5 + random() / 2) * interval '1 second',
-       finished_at = CASE WHEN NOT cancel_requested AND %(retryable)s AND attempt - drains < max_attempts
-                          THEN NULL ELSE clock_timestamp() END
- WHERE id = %(id)s AND state = 'running' AND attempt = %(attempt)s
-RETURNING *
+       publish_after = clock_timestamp() + least(300, 2 ^ least(attempt - forgiven, 10)) * (0.5 + random() / 2) * interval '1 second',
+       finished_at = CASE WHEN fate.ended THEN clock_timestamp() END,
+       expires_at = CASE WHEN fate.ended THEN clock_timestamp() + retention_s * interval '1 second' END
+  FROM (SELECT id AS job_id, state, state <> 'queued' AS ended
+          FROM (SELECT id, CASE WHEN cancel_requested THEN 'cancelled'
+                                WHEN %(retryable)s AND attempt - forgiven < max_attempts THEN 'queued'
+                                ELSE 'failed' END AS state
+                  FROM job WHERE id = %(id)s FOR UPDATE) AS decided) AS fate
+ WHERE id = fate.job_id AND job.state = 'running' AND attempt = %(attempt)s
+RETURNING job.*
 
 -- stop_job --
 -- The run has really stopped: cancelled or expired.
 UPDATE job
    SET state = %(state)s, error = %(error)s, timings = %(timings)s, ran_on = %(ran_on)s, stage = NULL,
-       finished_at = clock_timestamp(), lease_owner = NULL, lease_until = NULL
+       revision = revision + 1, finished_at = clock_timestamp(),
+       expires_at = clock_timestamp() + retention_s * interval '1 second', lease_owner = NULL, lease_until = NULL
  WHERE id = %(id)s AND state = 'running' AND attempt = %(attempt)s
 RETURNING *
 
@@ -142,7 +157,10 @@ RETURNING *
 UPDATE job
    SET state = CASE WHEN cancel_requested THEN 'cancelled' ELSE 'queued' END,
        finished_at = CASE WHEN cancel_requested THEN clock_timestamp() END,
-       drains = drains + 1, stage = NULL, progress = 0, lease_owner = NULL, lease_until = NULL,
+       expires_at = CASE WHEN cancel_requested THEN clock_timestamp() + retention_s * interval '1 second' END,
+       history = with_attempt(history, attempt, split_part(lease_owner, '#', 1), 'handed-back', %(reason)s),
+       forgiven = forgiven + 1, stage = NULL, progress = 0, revision = revision + 1,
+       lease_owner = NULL, lease_until = NULL,
        published_at = NULL, publish_seq = publish_seq + 1,
        publish_after = clock_timestamp() + %(pause_s)s * interval '1 second'
  WHERE id = %(id)s AND state = 'running' AND attempt = %(attempt)s
@@ -153,38 +171,75 @@ RETURNING *
 UPDATE job
    SET cancel_requested = true,
        state = CASE WHEN state = 'queued' THEN 'cancelled' ELSE state END,
-       finished_at = CASE WHEN state = 'queued' THEN clock_timestamp() END
- WHERE id = %(id)s AND tenant = %(tenant)s AND state IN ('queued', 'running')
+       revision = revision + 1,
+       finished_at = CASE WHEN state = 'queued' THEN clock_timestamp() END,
+       expires_at = CASE WHEN state = 'queued' THEN clock_timestamp() + retention_s * interval '1 second' END
+ WHERE id = %(id)s AND tenant = %(tenant)s AND state IN ('queued', 'running') AND deleted_at IS NULL
+RETURNING *
+
+-- retry_job --
+-- By hand, after an end that was not a success: the attempts so far are forgiven, the token goes on growing.
+UPDATE job
+   SET state = 'queued', forgiven = attempt, losses = 0, retries = retries + 1, cancel_requested = false,
+       error = NULL, timings = '{}', ran_on = NULL, stage = NULL, progress = 0, revision = revision + 1,
+       history = with_attempt(history, attempt, NULL, 'retried', state),
+       started_at = NULL, finished_at = NULL, expires_at = NULL, queued_at = clock_timestamp(),
+       deadline_s = coalesce(%(deadline_s)s, deadline_s),
+       deadline = clock_timestamp() + coalesce(%(deadline_s)s, deadline_s) * interval '1 second',
+       published_at = clock_timestamp(), publish_seq = publish_seq + 1, publish_after = clock_timestamp()
+ WHERE id = %(id)s AND tenant = %(tenant)s AND state IN ('failed', 'cancelled', 'expired') AND deleted_at IS NULL
 RETURNING *
 
 -- lapse_leases --
 -- The worker died, froze or lost its way: the job is taken again, or ends.
+WITH fate AS MATERIALIZED (
+    SELECT job.id AS job_id, attempt - forgiven AS spent, split_part(lease_owner, '#', 1) AS worker,
+           coalesce(death.how, 'its lease lapsed: the worker was killed, froze or was cut off') AS how,
+           CASE WHEN cancel_requested THEN 'cancelled'
+                WHEN deadline <= clock_timestamp() THEN 'expired'
+                WHEN attempt - forgiven < max_attempts THEN 'queued' ELSE 'failed' END AS state
+      FROM job LEFT JOIN worker_death AS death
+           ON death.worker = split_part(lease_owner, '#', 1) AND death.pid::text = split_part(lease_owner, '#', 2)
+     WHERE job.state = 'running' AND lease_until < clock_timestamp() - %(grace_s)s * interval '1 second'
+     ORDER BY lease_until LIMIT 500 FOR UPDATE OF job SKIP LOCKED
+)
 UPDATE job
-   SET state = CASE WHEN cancel_requested THEN 'cancelled'
-                    WHEN deadline <= clock_timestamp() THEN 'expired'
-                    WHEN attempt - drains < max_attempts THEN 'queued' ELSE 'failed' END,
-       error = CASE WHEN cancel_requested THEN NULL
-                    WHEN deadline <= clock_timestamp() THEN jsonb_build_object(
-                         'code', 'expired', 'message', 'the deadline passed while its worker was gone', 'retryable', false)
-                    WHEN attempt - drains < max_attempts THEN NULL
-                    ELSE jsonb_build_object('code', 'poisoned', 'retryable', false,
-                         'message', format('its worker was lost in each of %%s attempts, the last was %%s', attempt - drains, split_part(lease_owner, '#', 1)),
-                         'facts', jsonb_build_object('worker', split_part(lease_owner, '#', 1), 'attempts', attempt - drains)) END,
-       progress = CASE WHEN cancel_requested OR deadline <= clock_timestamp() OR attempt - drains >= max_attempts
-                       THEN progress ELSE 0 END,
+   SET state = fate.state,
+       error = CASE fate.state
+               WHEN 'expired' THEN jsonb_build_object(
+                    'code', 'expired', 'message', 'the deadline passed while its worker was gone', 'retryable', false)
+               WHEN 'failed' THEN jsonb_build_object('code', 'poisoned', 'retryable', false,
+                    'message', format('the worker was lost in %%s of %%s attempts; the last was %%s: %%s',
+                                      losses + 1, spent, worker, how),
+                    'facts', jsonb_build_object('worker', worker, 'attempts', spent, 'losses', losses + 1, 'how', how)) END,
+       losses = losses + 1, history = with_attempt(history, attempt, worker, 'worker-lost', how),
+       progress = CASE WHEN fate.state = 'queued' THEN 0 ELSE progress END, revision = revision + 1,
        stage = NULL, lease_owner = NULL, lease_until = NULL,
        published_at = NULL, publish_seq = publish_seq + 1, publish_after = clock_timestamp(),
-       finished_at = CASE WHEN cancel_requested OR deadline <= clock_timestamp() OR attempt - drains >= max_attempts
-                          THEN clock_timestamp() END
- WHERE id IN (SELECT id FROM job
-               WHERE state = 'running' AND lease_until < clock_timestamp() - %(grace_s)s * interval '1 second'
-               ORDER BY lease_until LIMIT 500 FOR UPDATE SKIP LOCKED)
-RETURNING *
+       finished_at = CASE WHEN fate.state <> 'queued' THEN clock_timestamp() END,
+       expires_at = CASE WHEN fate.state <> 'queued' THEN clock_timestamp() + retention_s * interval '1 second' END
+  FROM fate
+ WHERE job.id = fate.job_id
+RETURNING job.*
+
+-- bury_worker --
+-- Somebody saw the process end: its leases lapse now and not in half a minute, and the record knows how it ended.
+WITH death AS (
+    INSERT INTO worker_death (worker, pid, how) VALUES (%(worker)s, %(pid)s, %(how)s)
+    ON CONFLICT (worker, pid) DO UPDATE SET how = excluded.how, at = clock_timestamp()
+)
+UPDATE job SET lease_until = least(lease_until, clock_timestamp())
+ WHERE state = 'running' AND split_part(lease_owner, '#', 1) = %(worker)s AND split_part(lease_owner, '#', 2) = %(pid)s::text
+RETURNING id
+
+-- forget_deaths --
+DELETE FROM worker_death WHERE at < clock_timestamp() - %(older_s)s * interval '1 second'
 
 -- expire_queued --
 -- The deadline passed before a worker took it.
 UPDATE job
-   SET state = 'expired', finished_at = clock_timestamp(),
+   SET state = 'expired', finished_at = clock_timestamp(), revision = revision + 1,
+       expires_at = clock_timestamp() + retention_s * interval '1 second',
        error = jsonb_build_object('code', 'expired', 'retryable', false,
                'message', 'the deadline passed before a worker was free')
  WHERE id IN (SELECT id FROM job WHERE state = 'queued' AND deadline <= clock_timestamp()

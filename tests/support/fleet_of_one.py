@@ -39,6 +39,7 @@ def new_job(model: str = "echo", task: str = "echo", **changes: Any) -> NewJob:
         "max_attempts": 3,
         "deadline_s": 300.0,
         "execution_timeout_s": 120.0,
+        "retention_s": 604800.0,
         "uploads": [],
     }
     return NewJob(**(values | changes))

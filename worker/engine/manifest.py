@@ -39,6 +39,7 @@ class Manifest(Frozen):
     #: The task's own Settings; parsed by the task.
     pipeline: dict[str, Any] = Field(default_factory=dict)
     execution_timeout_s: float = Field(default=3600.0, gt=0)
+    deadline_s: float | None = Field(default=None, gt=0, description="from submit to end")
     max_attempts: int = Field(default=3, ge=1, le=10)
 
     @field_validator("labels")

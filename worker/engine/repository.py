@@ -78,6 +78,7 @@ class ModelVersion:
             sha256=self.sha256,
             labels=manifest.labels,
             execution_timeout_s=manifest.execution_timeout_s,
+            deadline_s=manifest.deadline_s,
             max_attempts=manifest.max_attempts,
         )
 

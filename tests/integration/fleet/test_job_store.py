@@ -1,5 +1,6 @@
 """The job record under concurrency, lost tokens and lost workers: the invariants that everything else leans on."""
 
+import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -39,9 +40,9 @@ def outbox(database: Database) -> Outbox:
     return Outbox(database)
 
 
-def claimed(jobs: JobStore, lease_s: float = LEASE_S, **changes: Any) -> Claim:
+def claimed(jobs: JobStore, lease_s: float = LEASE_S, *, worker: str = "w1", **changes: Any) -> Claim:
     job = jobs.submit(new_job(**changes)).job
-    claim = jobs.claim(job.id, "w1", lease_s)
+    claim = jobs.claim(job.id, worker, lease_s)
     assert claim is not None
     return claim
 
@@ -64,7 +65,7 @@ def test_a_claim_is_given_once(jobs: JobStore) -> None:
 
 def test_a_claim_tells_how_long_the_job_waited(jobs: JobStore) -> None:
     job = jobs.submit(new_job()).job
-    jobs._database.run("update job set created_at = created_at - interval '1 minute'")
+    jobs._database.run("update job set queued_at = queued_at - interval '1 minute'")
     claim = jobs.claim(job.id, "w", LEASE_S)
     assert claim is not None
     assert 60 <= claim.waited_s < 120
@@ -101,7 +102,7 @@ def test_a_stale_token_writes_nothing(jobs: JobStore) -> None:
     assert finish(jobs, stale, late=True) is None
     assert jobs.fail(stale.job, FATAL, NOTHING) is None
     assert jobs.stop(stale.job, JobState.CANCELLED, None, NOTHING) is None
-    assert jobs.hand_back(stale.job) is None
+    assert jobs.hand_back(stale.job, "drained") is None
     assert jobs.renew([(stale.job.id, stale.job.attempt)], LEASE_S) == {}
     assert jobs.watch([(stale.job.id, stale.job.attempt)]) == {}
     jobs.note_progress([(stale.job.id, stale.job.attempt, "infer", 0.9)])
@@ -216,7 +217,7 @@ def test_a_drained_lease_spends_no_attempt_but_the_token_grows(jobs: JobStore) -
         claim = jobs.claim(job.id, "w", LEASE_S)
         assert claim is not None
         assert claim.job.attempt == attempt
-        back = jobs.hand_back(claim.job)
+        back = jobs.hand_back(claim.job, "drained")
         assert back is not None
         assert (back.state, back.progress) == (JobState.QUEUED, 0.0)
     claim = jobs.claim(job.id, "w", LEASE_S)
@@ -229,14 +230,14 @@ def test_a_drained_lease_spends_no_attempt_but_the_token_grows(jobs: JobStore) -
 def test_a_lease_that_was_asked_to_cancel_ends_when_it_is_handed_back(jobs: JobStore) -> None:
     claim = claimed(jobs)
     jobs.cancel(claim.job.id, "default")
-    back = jobs.hand_back(claim.job)
+    back = jobs.hand_back(claim.job, "drained")
     assert back is not None
     assert back.state is JobState.CANCELLED
 
 
 def test_a_job_that_was_handed_back_with_a_pause_is_published_after_it(jobs: JobStore, outbox: Outbox) -> None:
     claim = claimed(jobs)
-    assert jobs.hand_back(claim.job, pause_s=60.0)
+    assert jobs.hand_back(claim.job, "drained", pause_s=60.0)
     assert outbox.take_unpublished(10) == []
     due_now(jobs._database)
     assert [publication.job_id for publication in outbox.take_unpublished(10)] == [claim.job.id]
@@ -305,8 +306,45 @@ def test_a_worker_that_kills_jobs_is_named(jobs: JobStore, outbox: Outbox) -> No
     claimed(jobs, lease_s=0.0, max_attempts=1)
     (job,) = outbox.lapse_leases()
     assert job.error is not None
-    assert job.error.facts == {"worker": "w1", "attempts": 1}
+    assert job.error.facts["worker"] == "w1"
+    assert job.error.facts["attempts"] == job.error.facts["losses"] == 1
     assert "w1" in job.error.message
+    assert [(note.attempt, note.worker, note.outcome) for note in job.history] == [(1, "w1", "worker-lost")]
+
+
+def test_a_worker_that_was_seen_to_die_loses_its_leases_at_once(jobs: JobStore, outbox: Outbox) -> None:
+    mine, other = claimed(jobs, max_attempts=1), claimed(jobs, worker="w2")
+    assert jobs.bury("w1", os.getpid(), "killed by signal 11 (SIGSEGV)") == [mine.job.id]
+    (job,) = outbox.lapse_leases()
+    assert job.id == mine.job.id
+    assert job.error is not None
+    assert job.error.code == "poisoned"
+    assert job.error.facts["how"] == "killed by signal 11 (SIGSEGV)"
+    assert jobs.get(other.job.id).state is JobState.RUNNING
+
+
+def test_a_retry_by_hand_gives_all_attempts_again(jobs: JobStore, outbox: Outbox) -> None:
+    claim = claimed(jobs, lease_s=0.0, max_attempts=1)
+    (lost,) = outbox.lapse_leases()
+    again = jobs.retry(lost.id, "default")
+    assert (again.state, again.error, again.retries, again.attempt) == (JobState.QUEUED, None, 1, 1)
+    assert [note.outcome for note in again.history] == ["worker-lost", "retried"]
+    second = jobs.claim(again.id, "w2", LEASE_S)
+    assert second is not None
+    assert second.job.attempt == 2
+    assert second.job.last_attempt
+    # The token of before the retry is as stale as any.
+    assert finish(jobs, claim) is None
+    assert finish(jobs, second) is not None
+
+
+def test_only_what_ended_without_success_is_retried(jobs: JobStore) -> None:
+    claim = claimed(jobs)
+    with pytest.raises(Conflict, match="has not ended"):
+        jobs.retry(claim.job.id, "default")
+    finish(jobs, claim)
+    with pytest.raises(Conflict, match="has succeeded"):
+        jobs.retry(claim.job.id, "default")
 
 
 def test_a_job_past_its_deadline_is_not_started_and_expires(jobs: JobStore, outbox: Outbox) -> None:

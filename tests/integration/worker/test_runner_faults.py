@@ -268,7 +268,7 @@ def test_hand_back_of_a_job_that_was_to_be_cancelled_cancels_it(bench: Bench) ->
     claim = bench.jobs.claim(job.id, "me", 30.0)
     assert claim is not None
     bench.jobs.cancel(job.id, "default")
-    after = bench.jobs.hand_back(claim.job)
+    after = bench.jobs.hand_back(claim.job, "drained")
     assert after is not None
     assert after.state is JobState.CANCELLED
 
