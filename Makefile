@@ -1,8 +1,8 @@
 # Needs GNU make and Python 3.11 or newer. Everything is installed into .venv, once; `make clean` takes it away.
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test check lint types imports format env lock clean run-env dev-env
-BENCHMARKS := bench-segmentation bench-memory bench-up bench-noop
+.PHONY: help demo test check lint types imports format env lock clean run-env dev-env chaos fuzz
+BENCHMARKS := bench-segmentation bench-memory bench-up bench-noop bench-cancel
 .PHONY: $(BENCHMARKS)
 BIN := .venv/bin
 
@@ -37,8 +37,15 @@ bench-segmentation: dev-env ## A volume through Fleet against the bare runtime
 bench-memory: dev-env ## Peak memory of one large CT job
 bench-up: run-env ## How long until the local stack answers
 bench-noop: run-env ## What a job costs besides its model
+bench-cancel: dev-env ## How fast a running inference stops
 $(BENCHMARKS): bench-%:
 	@$(BIN)/python benchmarks/$*.py $(ARGS)
+
+chaos: dev-env ## Ten minutes of jobs while everything around them fails: nothing lost, nothing doubled
+	@$(BIN)/python benchmarks/chaos.py $(ARGS)
+
+fuzz: dev-env ## Ten thousand damaged files through the decoders: no crash, no hang, nothing left
+	@$(BIN)/python benchmarks/fuzz.py $(ARGS)
 
 env: ## Write .env for docker compose, with fresh secrets
 	@sh docker/make-env.sh

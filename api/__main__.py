@@ -12,15 +12,18 @@ from api.app import create_app
 from api.waiting import Waiters
 from fleet.errors import FleetError, ValidationFailed
 from fleet.logs import configure_logs, get_logger
+from fleet.outward import trusting
 from fleet.settings import Settings, read_settings
 
 #: What a request gets to finish when the process is told to end.
 GRACE_S = 15
+#: After so long without a sign of a caller who is owed bytes, its connection ends: it holds a place, and some memory.
+_DEAD_PEER_MS = 120_000
 log = get_logger("api")
 
 
-class _Server(uvicorn.Server):
-    """Lets waiting callers go first when it is told to end: their jobs go on without them."""
+class Server(uvicorn.Server):
+    """Lets waiting and following callers go first when it is told to end: their jobs go on without them."""
 
     def __init__(self, config: uvicorn.Config, waiters: Waiters) -> None:
         super().__init__(config)
@@ -30,10 +33,14 @@ class _Server(uvicorn.Server):
         await super().startup(sockets)
         for server in self.servers:
             for listening in server.sockets:
+                if hasattr(socket, "TCP_USER_TIMEOUT"):
+                    # What is accepted here has it, too.
+                    listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _DEAD_PEER_MS)
                 host, port = listening.getsockname()[:2]
                 log.info("listening", host=host, port=port)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        # Without a pause before the door is shut: nobody who is let go here comes back to this process.
         self._waiters.release()
         await super().shutdown(sockets)
 
@@ -52,13 +59,15 @@ def serve(settings: Settings) -> int:
         timeout_graceful_shutdown=GRACE_S,
         lifespan="on",
     )
-    server = _Server(config, app.state.services.waiters)
+    server = Server(config, app.state.services.waiters)
     server.run()
     return 0 if server.started else 1
 
 
 def check(settings: Settings) -> None:
-    """Raises ValidationFailed `api-keys-missing` when strangers could come in, or `invalid-api-keys`."""
+    """Raises ValidationFailed `api-keys-missing` when strangers could come in, or for a secret that cannot be one."""
+    _ = settings.webhook_keys
+    trusting(settings.outward_ca_file)
     if not settings.tenant_keys and not _is_loopback(settings.api_host):
         raise ValidationFailed(
             f"API_HOST={settings.api_host} can be reached from outside and API_KEYS is empty: "

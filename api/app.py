@@ -12,19 +12,23 @@ from api.body_limit import BodyLimit
 from api.cards import Cards
 from api.document import DocumentedApp
 from api.doorbell import Doorbell
+from api.event_streams import EventStreams
 from api.inputs import Inputs
 from api.leadership import Leadership
 from api.measures import Measures
 from api.queue_figures import QueueFigures
 from api.readiness import Check, Readiness
 from api.reconciler import Reconciler
+from api.removal import Removal
 from api.request_events import RequestEvents
-from api.routes import artifacts, health, jobs, models, pages, uploads
+from api.routes import artifacts, events, health, jobs, models, pages, uploads, webhooks
 from api.services import Services
 from api.submission import Submission
+from api.sweeper import build_sweeper
 from api.tenants import Tenants
 from api.tickets import Tickets
 from api.waiting import Waiters
+from api.webhooks import build_webhooks
 from fleet import migrate
 from fleet.broker import Broker
 from fleet.catalogue import Catalogue
@@ -34,9 +38,12 @@ from fleet.jobs import JobStore
 from fleet.logs import get_logger
 from fleet.objects import ObjectStore
 from fleet.outbox import Outbox
+from fleet.retention import Retention
 from fleet.settings import Settings
 from fleet.uploads import UploadStore
 
+#: A caller who cannot be served now hears it within a second, and when to come back.
+_WAIT_FOR_RECORD_S = 0.8
 log = get_logger(__name__)
 
 
@@ -61,8 +68,10 @@ def create_app(settings: Settings) -> FastAPI:
     problems.install(app)
     app.include_router(uploads.router)
     app.include_router(jobs.router)
+    app.include_router(events.router)
     app.include_router(artifacts.router)
     app.include_router(models.router)
+    app.include_router(webhooks.router)
     app.include_router(health.router)
     pages.mount_static(app)
     app.include_router(pages.router)
@@ -71,14 +80,28 @@ def create_app(settings: Settings) -> FastAPI:
 
 def _services(settings: Settings) -> Services:
     dsn, redis_url = settings.database_dsn, settings.redis_url.get_secret_value()
-    database = Database(dsn, max_connections=settings.postgres_pool_size)
+    database = Database(dsn, max_connections=settings.postgres_pool_size, wait_s=_WAIT_FOR_RECORD_S)
     broker = Broker(redis_url)
     objects = ObjectStore(settings)
     measures = Measures()
     catalogue, uploads, outbox = Catalogue(database), UploadStore(database), Outbox(database)
     job_store = JobStore(database, idempotency_ttl_s=settings.idempotency_ttl_s)
+    waiters = Waiters(redis_url, job_store.standings)
     inputs = Inputs(uploads, job_store, objects)
+    hooks = build_webhooks(settings, database, measures)
     measures.also(QueueFigures(outbox, broker, catalogue))
+    reconciler = Reconciler(
+        outbox=outbox,
+        uploads=uploads,
+        catalogue=catalogue,
+        objects=objects,
+        broker=broker,
+        leadership=Leadership(dsn),
+        measures=measures,
+        every_s=settings.reconcile_every_s,
+        patience_s=settings.lease_s / 2,
+    )
+    removal = Removal(Retention(database), objects)
     return Services(
         settings=settings,
         database=database,
@@ -91,6 +114,7 @@ def _services(settings: Settings) -> Services:
         submission=Submission(
             cards=Cards(catalogue),
             inputs=inputs,
+            callbacks=hooks.callbacks,
             jobs=job_store,
             broker=broker,
             measures=measures,
@@ -98,18 +122,18 @@ def _services(settings: Settings) -> Services:
             default_retention_s=settings.job_retention_s,
         ),
         tickets=Tickets(settings, uploads, objects, inputs),
-        waiters=Waiters(redis_url, job_store.ended_among),
-        reconciler=Reconciler(
-            outbox=outbox,
-            uploads=uploads,
-            catalogue=catalogue,
-            objects=objects,
-            broker=broker,
-            leadership=Leadership(dsn),
-            measures=measures,
-            every_s=settings.reconcile_every_s,
-            patience_s=settings.lease_s / 2,
+        waiters=waiters,
+        event_streams=EventStreams(
+            waiters,
+            job_store,
+            measures,
+            at_most=settings.sse_max_streams,
+            heartbeat_s=settings.sse_heartbeat_s,
         ),
+        reconciler=reconciler,
+        removal=removal,
+        sweeper=build_sweeper(settings, removal, measures, leading=lambda: reconciler.leading),
+        webhooks=hooks,
         readiness=Readiness(
             {
                 "postgresql": Check(lambda: _check_record(dsn)),
@@ -132,11 +156,15 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         log.warning("the object store is not there yet", error=error.code)
     services.waiters.start()
     services.reconciler.start()
+    services.sweeper.start()
+    services.webhooks.sender.start()
     try:
         yield
     finally:
         await services.waiters.close()
         await run_in_threadpool(services.reconciler.close)
+        await run_in_threadpool(services.sweeper.close)
+        await run_in_threadpool(services.webhooks.sender.close)
         services.readiness.close()
         services.broker.close()
         services.database.close()

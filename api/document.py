@@ -19,6 +19,12 @@ IDEMPOTENCY_KEY = {
     "schema": {"type": "string"},
     "description": "1 to 255 visible characters: a repeat with the same key returns the first job",
 }
+LAST_EVENT_ID = {
+    "name": "Last-Event-ID",
+    "in": "header",
+    "schema": {"type": "string"},
+    "description": "The id of the last event that arrived: nothing is sent until there is a newer one",
+}
 TRACEPARENT = {
     "name": "traceparent",
     "in": "header",

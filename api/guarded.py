@@ -18,10 +18,11 @@ class GuardedRoute(APIRoute):
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         handle = super().get_route_handler()
         reads_json = self.body_field is not None
+        may_be_empty = self.body_field is not None and not self.body_field.field_info.is_required()
 
         async def guarded(request: Request) -> Response:
             request.state.tenant = request.app.state.services.tenants.tenant(request.headers)
-            if reads_json and not is_json(request.headers):
+            if reads_json and not is_json(request.headers) and not (may_be_empty and _is_empty(request.headers)):
                 raise UnsupportedMedia("the body must be JSON: send `Content-Type: application/json`")
             strict = _StrictRequest(request.scope, request.receive)
             if reads_json:
@@ -36,6 +37,10 @@ class _StrictRequest(Request):
     async def json(self) -> Any:
         """Unlike the standard library this refuses NaN, Infinity, lone surrogates and endless nesting."""
         return orjson.loads(await self.body())
+
+
+def _is_empty(headers: Headers) -> bool:
+    return "transfer-encoding" not in headers and headers.get("content-length", "0") == "0"
 
 
 def is_json(headers: Headers) -> bool:

@@ -1,4 +1,4 @@
-"""Request headers that mean something to us: Prefer, Idempotency-Key, traceparent, x-request-id."""
+"""Request headers that mean something to us: Prefer, Idempotency-Key, Last-Event-ID, traceparent, x-request-id."""
 
 import re
 
@@ -39,6 +39,12 @@ def idempotency_key(headers: Headers) -> str | None:
             "Idempotency-Key must be 1 to 255 visible ASCII characters, quoted or bare", code="invalid-idempotency-key"
         )
     return key
+
+
+def last_event_id(headers: Headers) -> int | None:
+    """The revision that a follower has seen; None where it names none that could be ours."""
+    sent = headers.get("last-event-id", "").strip()
+    return int(sent) if re.fullmatch(r"[0-9]{1,18}", sent) else None
 
 
 def trace_context(headers: Headers) -> str | None:

@@ -4,6 +4,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.registry import Collector
 
 from fleet.metrics import (
+    EVENT_STREAMS,
     HTTP_REQUESTS,
     HTTP_SECONDS,
     HTTP_SECONDS_BUCKETS,
@@ -12,6 +13,8 @@ from fleet.metrics import (
     RECONCILER_ACTIONS,
     RECONCILER_FAULTS,
     RECONCILER_LEADER,
+    SWEEP_LAG_SECONDS,
+    WEBHOOK_TRIES,
 )
 
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
@@ -26,11 +29,14 @@ class Measures:
         self._seconds = Histogram(
             *HTTP_SECONDS, ["route", "method"], buckets=HTTP_SECONDS_BUCKETS, registry=self.registry
         )
+        self._streams = Gauge(*EVENT_STREAMS, registry=self.registry)
         self._submitted = Counter(*JOBS_SUBMITTED, ["task", "model"], registry=self.registry)
         self._unpublished = Counter(*PUBLICATIONS_FAILED, registry=self.registry)
         self._leader = Gauge(*RECONCILER_LEADER, registry=self.registry)
         self._actions = Counter(*RECONCILER_ACTIONS, ["action"], registry=self.registry)
+        self._webhooks = Counter(*WEBHOOK_TRIES, ["state"], registry=self.registry)
         self._faults = Counter(*RECONCILER_FAULTS, ["step"], registry=self.registry)
+        self._sweep_lag = Gauge(*SWEEP_LAG_SECONDS, registry=self.registry)
 
     def also(self, collector: Collector) -> None:
         """Adds figures that are taken when they are asked for."""
@@ -42,11 +48,17 @@ class Measures:
         self._requests.labels(route, method, str(status)).inc()
         self._seconds.labels(route, method).observe(seconds)
 
+    def event_streams(self, count: int) -> None:
+        self._streams.set(count)
+
     def job_submitted(self, task: str, model: str) -> None:
         self._submitted.labels(task, model).inc()
 
     def publication_failed(self) -> None:
         self._unpublished.inc()
+
+    def webhook_tried(self, state: str) -> None:
+        self._webhooks.labels(state).inc()
 
     def leading(self, leader: bool) -> None:
         self._leader.set(int(leader))
@@ -56,3 +68,6 @@ class Measures:
 
     def reconciler_failed(self, step: str) -> None:
         self._faults.labels(step).inc()
+
+    def sweep_lag(self, seconds: float) -> None:
+        self._sweep_lag.set(seconds)

@@ -9,8 +9,10 @@ from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
+from starlette.routing import Match
 
 from fleet.errors import (
+    Busy,
     Conflict,
     DependencyError,
     FleetError,
@@ -30,6 +32,7 @@ MEDIA_TYPE = "application/problem+json"
 #: Seconds after which a caller may hope that a failed dependency is back.
 RETRY_AFTER_S = 2
 
+_METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 #: The nearest class of an error's ancestry decides.
 STATUS: dict[type[FleetError], HTTPStatus] = {
     FleetError: HTTPStatus.INTERNAL_SERVER_ERROR,
@@ -43,6 +46,7 @@ STATUS: dict[type[FleetError], HTTPStatus] = {
     ForeignObject: HTTPStatus.UNPROCESSABLE_ENTITY,
     IdempotencyKeyReused: HTTPStatus.UNPROCESSABLE_ENTITY,
     NoCapableWorker: HTTPStatus.SERVICE_UNAVAILABLE,
+    Busy: HTTPStatus.SERVICE_UNAVAILABLE,
     DependencyError: HTTPStatus.SERVICE_UNAVAILABLE,
 }
 
@@ -153,7 +157,19 @@ async def _framework_error(request: Request, error: Exception) -> Response:
         code, detail = "not-found", f"there is nothing at {request.url.path}"
     elif error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
         code, detail = "method-not-allowed", f"{request.method} is not possible at {request.url.path}"
-    return problem(request, error.status_code, code, detail, headers=error.headers)
+    headers = dict(error.headers or {})
+    if "Allow" in headers:
+        headers["Allow"] = ", ".join(_allowed(request))
+    return problem(request, error.status_code, code, detail, headers=headers)
+
+
+def _allowed(request: Request) -> list[str]:
+    """Every method that this path knows (RFC 9110, 10.2.1); the framework names those of one of its routes."""
+    return [
+        method
+        for method in _METHODS
+        if any(route.matches({**request.scope, "method": method})[0] is Match.FULL for route in request.app.routes)
+    ]
 
 
 def _plain(message: str) -> str:

@@ -1,6 +1,7 @@
 """Depth and age of the queues and the number of workers, taken from the record and the broker at scrape time."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TypeVar
 
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
@@ -11,8 +12,9 @@ from fleet.contracts import Lane, Pool
 from fleet.errors import DependencyError
 from fleet.logs import get_logger
 from fleet.metrics import QUEUE_JOBS, QUEUE_MESSAGES, QUEUE_OLDEST_SECONDS, WORKERS_ALIVE
-from fleet.outbox import Outbox
+from fleet.outbox import COUNTED_AT_MOST, Outbox, Waiting
 
+Found = TypeVar("Found")
 log = get_logger(__name__)
 
 
@@ -29,30 +31,40 @@ class QueueFigures(Collector):
         return []
 
     def collect(self) -> Iterator[Metric]:
-        for figures in (self._waiting, self._messages, self._workers):
-            try:
-                yield from figures()
-            except DependencyError as error:
-                log.warning("figures are missing", error=error.code)
+        names = queues(Pool, Lane)
+        depths = _unless_down(lambda: self._broker.depths(names))
+        waiting = _unless_down(lambda: self._outbox.waiting(names))
+        workers = _unless_down(self._catalogue.workers)
+        if waiting is not None:
+            yield from _waiting(names, waiting, depths or {})
+        if depths is not None:
+            yield _family(QUEUE_MESSAGES, "queue", depths)
+        if workers is not None:
+            pools = [worker.word.pool for worker in workers if not worker.word.draining]
+            yield _family(WORKERS_ALIVE, "pool", {pool.value: pools.count(pool) for pool in Pool})
 
-    def _waiting(self) -> list[Metric]:
-        jobs = GaugeMetricFamily(*QUEUE_JOBS, labels=["queue"])
-        oldest = GaugeMetricFamily(*QUEUE_OLDEST_SECONDS, labels=["queue"])
-        found = {queue.queue: queue for queue in self._outbox.waiting()}
-        for name in queues(Pool, Lane):
-            jobs.add_metric([name], found[name].count if name in found else 0)
-            oldest.add_metric([name], found[name].oldest_s if name in found else 0.0)
-        return [jobs, oldest]
 
-    def _messages(self) -> list[Metric]:
-        messages = GaugeMetricFamily(*QUEUE_MESSAGES, labels=["queue"])
-        for name, depth in self._broker.depths(queues(Pool, Lane)).items():
-            messages.add_metric([name], depth)
-        return [messages]
+def _waiting(names: Sequence[str], waiting: Sequence[Waiting], depths: Mapping[str, int]) -> Iterator[Metric]:
+    """Of a queue too deep to count, the length is that of the broker's list: nearly every job has one message there."""
+    jobs, oldest = dict.fromkeys(names, 0), dict.fromkeys(names, 0.0)
+    for queue in waiting:
+        counted = queue.count < COUNTED_AT_MOST
+        jobs[queue.queue] = queue.count if counted else max(queue.count, depths.get(queue.queue, 0))
+        oldest[queue.queue] = queue.oldest_s
+    yield _family(QUEUE_JOBS, "queue", jobs)
+    yield _family(QUEUE_OLDEST_SECONDS, "queue", oldest)
 
-    def _workers(self) -> list[Metric]:
-        alive = GaugeMetricFamily(*WORKERS_ALIVE, labels=["pool"])
-        pools = [worker.word.pool for worker in self._catalogue.workers() if not worker.word.draining]
-        for pool in Pool:
-            alive.add_metric([pool.value], pools.count(pool))
-        return [alive]
+
+def _family(name_and_help: tuple[str, str], label: str, values: Mapping[str, float]) -> Metric:
+    family = GaugeMetricFamily(*name_and_help, labels=[label])
+    for key, value in values.items():
+        family.add_metric([key], value)
+    return family
+
+
+def _unless_down(ask: Callable[[], Found]) -> Found | None:
+    try:
+        return ask()
+    except DependencyError as error:
+        log.warning("figures are missing", error=error.code)
+        return None

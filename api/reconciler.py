@@ -7,17 +7,17 @@ two leaders for a moment are harmless.
 
 import threading
 import time
-from collections.abc import Callable
+from datetime import datetime
 
 from api.doorbell import Doorbell
 from api.leadership import Leadership
 from api.measures import Measures
+from api.steps import Steps
 from api.tickets import remove_bytes
 from fleet.broker import Broker, message, queues, shadow_name
 from fleet.catalogue import Catalogue
 from fleet.contracts import Lane, Pool
 from fleet.errors import DependencyError
-from fleet.logs import get_logger
 from fleet.objects import ObjectStore
 from fleet.outbox import Outbox, Publication
 from fleet.uploads import UploadStore
@@ -26,11 +26,11 @@ from fleet.uploads import UploadStore
 GRACE_S = 5.0
 _BATCH = 500
 _BATCHES_A_TICK = 20
+_FORGOTTEN_A_TICK = 20_000
 _CHORES_EVERY_S = 60.0
 _CHORES_GRACE_S = 2.0
 _DEAD_WORKER_S = 3600.0
 _UPLOADS_A_SWEEP = 200
-log = get_logger(__name__)
 
 
 class Reconciler:
@@ -58,15 +58,16 @@ class Reconciler:
         self._doorbell = Doorbell(broker)
         self._leadership = leadership
         self._measures = measures
+        self._steps = Steps(measures)
         self._every_s = every_s
         self._patience_s = patience_s
         self._leads_since: float | None = None
+        #: Of a broker that lost everything: what it was told before is being told again, over several rounds.
+        self._lost_before: datetime | None = None
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="reconciler", daemon=True)
         # Chores wait for the object store, and a lapsed lease must not wait for that.
         self._chores_thread = threading.Thread(target=self._run_chores, name="reconciler-chores", daemon=True)
-        #: step -> code of its last failure, so that a lasting fault is one line in the log.
-        self._faults: dict[str, str] = {}
 
     def start(self) -> None:
         self._thread.start()
@@ -86,8 +87,13 @@ class Reconciler:
 
     def _run_chores(self) -> None:
         while not self._stop.wait(_CHORES_EVERY_S):
-            if self._leads_since is not None:
+            if self.leading:
                 self.chores()
+
+    @property
+    def leading(self) -> bool:
+        """Whether this process led when it last looked."""
+        return self._leads_since is not None
 
     def tick(self) -> None:
         """One round, if this process leads. Each step stands alone: a failure is logged, and the next step follows."""
@@ -97,54 +103,34 @@ class Reconciler:
             nonlocal leading
             leading = self._leadership.held()
 
-        self._step("lead", lead)
+        self._steps.run("lead", lead)
         self._measures.leading(leading)
         if not leading:
-            self._leads_since = None
+            self._leads_since = self._lost_before = None
             return
         now = time.monotonic()
         self._leads_since = self._leads_since or now
         if now - self._leads_since >= self._patience_s:
             # Leases first: what goes back to the queue is published in the same round.
-            self._step("leases", self._lapse_leases)
-        self._step("deadlines", self._expire_queued)
-        self._step("broker", self._tell_broker)
+            self._steps.run("leases", self._lapse_leases)
+        self._steps.run("deadlines", self._expire_queued)
+        self._steps.run("broker", self._tell_broker)
 
     def chores(self) -> None:
         """What has time: stale uploads, old keys, workers that are gone."""
-        self._step("uploads", self.sweep_uploads)
-        self._step("keys", self._outbox.forget_idempotency_keys)
-        self._step("workers", self._forget_workers)
-
-    def _step(self, name: str, step: Callable[[], None]) -> None:
-        try:
-            step()
-        except DependencyError as error:
-            self._measures.reconciler_failed(name)
-            if self._faults.get(name) != error.code:
-                log.warning("reconciler step failed", step=name, error=error.code)
-            self._faults[name] = error.code
-        except Exception:
-            self._measures.reconciler_failed(name)
-            log.exception("reconciler step failed", step=name)
-        else:
-            if self._faults.pop(name, None):
-                log.info("reconciler step works again", step=name)
-
-    def _did(self, action: str, count: int, **facts: object) -> None:
-        if count:
-            self._measures.reconciled(action, count)
-            log.info("reconciled", action=action, count=count, **facts)
+        self._steps.run("uploads", self.sweep_uploads)
+        self._steps.run("keys", self._outbox.forget_idempotency_keys)
+        self._steps.run("workers", self._forget_workers)
 
     def _lapse_leases(self) -> None:
         jobs = self._outbox.lapse_leases()
         ended = [job for job in jobs if job.state.ended]
-        self._did("lease-lapsed", len(jobs), ended=len(ended), job_ids=[str(job.id) for job in jobs[:20]])
+        self._steps.did("lease-lapsed", len(jobs), ended=len(ended), job_ids=[str(job.id) for job in jobs[:20]])
         self._doorbell.ended(ended)
 
     def _expire_queued(self) -> None:
         jobs = self._outbox.expire_queued()
-        self._did("deadline-passed", len(jobs), job_ids=[str(job.id) for job in jobs[:20]])
+        self._steps.did("deadline-passed", len(jobs), job_ids=[str(job.id) for job in jobs[:20]])
         self._doorbell.ended(jobs)
 
     def _tell_broker(self) -> None:
@@ -153,17 +139,31 @@ class Reconciler:
         self._publish()
 
     def _repair_after_loss(self) -> None:
-        """Without its canary the broker has forgotten everything: it was flushed, or restarted without a file."""
-        seen_at = self._outbox.now()
-        if not self._broker.has_canary():
-            self._did("broker-forgot", self._outbox.forget_publications(seen_at))
-            self._broker.set_canary()
+        """Without its canary the broker has forgotten everything: it was flushed, or restarted without a file.
+
+        The most urgent first and some at a time: workers have something to do at once, and lapsed leases do not wait.
+        """
+        if self._lost_before is None:
+            seen_at = self._outbox.now()
+            if self._broker.has_canary():
+                return
+            self._lost_before = seen_at
+        left = _FORGOTTEN_A_TICK
+        for queue in queues(Pool, Lane):
+            while lost := self._outbox.forget_publications(queue, self._lost_before, _BATCH):
+                self._steps.did("broker-forgot", lost, queue=queue)
+                self._publish()
+                left -= lost
+                if left <= 0 or self._stop.is_set():
+                    return
+        self._broker.set_canary()
+        self._lost_before = None
 
     def _find_overtaken(self) -> None:
         waiting = self._outbox.overdue_queues(queues(Pool, Lane), GRACE_S)
         for queue, depth in self._broker.depths(waiting).items() if waiting else ():
             lost = self._outbox.forget_overtaken(queue, empty=depth == 0, grace_s=GRACE_S, limit=_BATCH)
-            self._did("message-lost", lost, queue=queue)
+            self._steps.did("message-lost", lost, queue=queue)
 
     def _publish(self) -> None:
         for _ in range(_BATCHES_A_TICK):
@@ -174,14 +174,16 @@ class Reconciler:
                 return
 
     def _publish_batch(self, due: list[Publication]) -> None:
+        messages: dict[bool, list[tuple[str, str]]] = {False: [], True: []}
+        for job in due:
+            text = message(job.job_id, job.seq, job.queue, shadow_name(job.task, job.model))
+            messages[job.first].append((job.queue, text))
         try:
-            self._broker.publish_all(
-                [(job.queue, message(job.job_id, job.seq, job.queue, shadow_name(job.task, job.model))) for job in due]
-            )
+            self._broker.publish_all(messages[False], first=messages[True])
         except DependencyError:
             self._outbox.unpublish(due)
             raise
-        self._did("published", len(due))
+        self._steps.did("published", len(due))
 
     def sweep_uploads(self) -> None:
         """Removes unused uploads past their time: the object first, so that a failure is repeated later."""
@@ -191,9 +193,9 @@ class Reconciler:
                 break
             remove_bytes(self._objects, upload)
             swept += self._uploads.delete(upload.id, upload.tenant) is not None
-        self._did("upload-swept", swept)
+        self._steps.did("upload-swept", swept)
 
     def _forget_workers(self) -> None:
         names = self._catalogue.forget_dead_workers(_DEAD_WORKER_S)
         self._outbox.forget_deaths(24 * _DEAD_WORKER_S)
-        self._did("worker-forgotten", len(names), workers=names)
+        self._steps.did("worker-forgotten", len(names), workers=names)

@@ -8,6 +8,7 @@ from pydantic import AfterValidator, Field, model_validator
 
 from api.names import clean_name
 from fleet.contracts import Frozen, Lane, ModelName, PriorityName, Sha256
+from fleet.webhook_values import ENDINGS, JobEvent
 
 _DAY_S = 86_400.0
 
@@ -75,6 +76,15 @@ class InputRequest(Frozen):
         return self
 
 
+class CallbackRequest(Frozen):
+    """Who is to be told of the job by webhook."""
+
+    url: str = Field(max_length=4096, description="https://… of a receiver; see docs/how-to/webhooks.md")
+    events: Annotated[list[JobEvent], AfterValidator(lambda events: list(dict.fromkeys(events)))] = Field(
+        default=list(ENDINGS), min_length=1, max_length=16, description="the four endings, if nothing else is said"
+    )
+
+
 class JobRequest(Frozen):
     model: ModelName
     version: int | None = Field(default=None, ge=1, le=2**31 - 1, description="null: the highest")
@@ -94,6 +104,13 @@ class JobRequest(Frozen):
     )
     max_attempts: int | None = Field(default=None, ge=1, le=10, description="null: the model's")
     labels: Labels = Field(default_factory=dict)
+    callback: CallbackRequest | None = None
+
+
+class RetryRequest(Frozen):
+    deadline_s: Seconds | None = Field(
+        default=None, le=30 * _DAY_S, description="seconds from now in which the job must end; null: as at first"
+    )
 
 
 class UploadRequest(Frozen):

@@ -6,13 +6,17 @@ from typing import Annotated, cast
 from fastapi import Depends, Request
 
 from api.doorbell import Doorbell
+from api.event_streams import EventStreams
 from api.measures import Measures
 from api.readiness import Readiness
 from api.reconciler import Reconciler
+from api.removal import Removal
 from api.submission import Submission
+from api.sweeper import Sweeper
 from api.tenants import Tenants
 from api.tickets import Tickets
 from api.waiting import Waiters
+from api.webhooks import Webhooks
 from fleet.broker import Broker
 from fleet.catalogue import Catalogue
 from fleet.database import Database
@@ -34,7 +38,11 @@ class Services:
     submission: Submission
     tickets: Tickets
     waiters: Waiters
+    event_streams: EventStreams
     reconciler: Reconciler
+    removal: Removal
+    sweeper: Sweeper
+    webhooks: Webhooks
     readiness: Readiness
     measures: Measures
 

@@ -4,9 +4,10 @@ check (card, params, inputs) -> route -> store -> publish. Once it is stored it 
 repaired by the reconciler and never the caller's trouble.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from uuid import UUID
 
+from api.callbacks import Callbacks
 from api.cards import Cards
 from api.inputs import Inputs
 from api.measures import Measures
@@ -37,6 +38,7 @@ class Submission:
         *,
         cards: Cards,
         inputs: Inputs,
+        callbacks: Callbacks,
         jobs: JobStore,
         broker: Broker,
         measures: Measures,
@@ -45,6 +47,7 @@ class Submission:
     ) -> None:
         self._cards = cards
         self._inputs = inputs
+        self._callbacks = callbacks
         self._jobs = jobs
         self._broker = broker
         self._measures = measures
@@ -62,17 +65,33 @@ class Submission:
             earlier = self._jobs.find_by_key(caller.tenant, caller.idempotency_key, body_print)
             if earlier is not None:
                 return Submitted(earlier, replayed=True)
-        submitted = self._jobs.submit(self._checked(request, caller, job_id, body_print))
+        # Known to be away: not even tried, and the reconciler is the first to publish the job.
+        resting = self._broker.resting
+        new = replace(self._checked(request, caller, job_id, body_print), published=not resting)
+        submitted = self._jobs.submit(new)
         if not submitted.replayed:
             self._measures.job_submitted(submitted.job.task, submitted.job.model)
-            self._publish(submitted.job)
+            if resting:
+                self._measures.publication_failed()
+            else:
+                self._publish(submitted.job)
         return submitted
+
+    def retry(self, job_id: UUID, tenant: str, deadline_s: float | None) -> Job:
+        """A job that ended without success, queued once more with all its attempts.
+
+        Raises NotFound, Conflict `job-not-ended` or `job-succeeded`.
+        """
+        job = self._jobs.retry(job_id, tenant, deadline_s)
+        self._publish(job)
+        return job
 
     def _checked(self, request: JobRequest, caller: Caller, job_id: UUID, body_print: str) -> NewJob:
         checked = self._cards.get(request.model, request.version)
         card = checked.card
         _check_task(request.task, card)
         checked.check_params(request.params)
+        callback = self._callbacks.checked(request.callback)
         resolved = self._inputs.resolve(request.inputs, caller.tenant, card)
         way = route(card, request.lane, self._cards.live_pools())
         return NewJob(
@@ -94,6 +113,7 @@ class Submission:
             retention_s=request.retention_s or self._default_retention_s,
             uploads=resolved.uploads,
             source_jobs=resolved.jobs,
+            callback=callback,
             trace_context=caller.trace_context,
             idempotency_key=caller.idempotency_key,
             fingerprint=body_print,

@@ -86,6 +86,7 @@ class JobView(View):
     history: list[AttemptNote] = Field(description="attempts that did not succeed, oldest first")
     retries: int = Field(description="by hand")
     callback: Callback | None
+    retention_s: float = Field(description="seconds that it is kept after its end")
     created_at: Moment
     started_at: Moment | None
     finished_at: Moment | None
@@ -179,6 +180,7 @@ def job_view(job: Job, base_url: str) -> JobView:
         history=job.history,
         retries=job.retries,
         callback=job.callback,
+        retention_s=job.retention_s,
         created_at=job.created_at,
         started_at=job.started_at,
         finished_at=job.finished_at,

@@ -1,11 +1,12 @@
-"""Waiting for the end of jobs without holding a thread: the one place where the front door is asynchronous.
+"""Waiting for jobs without holding a thread: the one place where the front door is asynchronous.
 
-Redis tells which job has ended; since its word may get lost, one statement a second also asks the record about all jobs
-that anybody waits for. Both only ring a bell: the truth is the row that the waiter then reads.
+Redis tells which job has ended; since its word may get lost, and since it says nothing of what happens on the way, one
+statement every half second also asks the record how far all jobs are that anybody waits for or follows. Both only ring
+a bell: the truth is the row that its owner then reads.
 """
 
 import asyncio
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from uuid import UUID
 
@@ -17,31 +18,57 @@ from starlette.concurrency import run_in_threadpool
 from fleet.broker import ENDED_CHANNEL
 from fleet.contracts import Job
 from fleet.errors import DependencyError
+from fleet.job_values import Standing
 from fleet.logs import get_logger
 
-_LOOK_EVERY_S = 1.0
+_LOOK_EVERY_S = 0.5
 _RECONNECT_AFTER_S = 0.5
 log = get_logger(__name__)
 
 
 class Bell:
-    """What one waiter listens to."""
+    """What one waiter, or one follower, listens to."""
 
     def __init__(self, waiters: "Waiters") -> None:
         self._waiters = waiters
-        self.rung = asyncio.Event()
+        self._rung = asyncio.Event()
+        #: The revision that a follower has shown: it rings for every other one. None: for the end of the job alone.
+        self.shown: int | None = None
+
+    @property
+    def closing(self) -> bool:
+        """Whether the process is about to end: nobody should wait any more."""
+        return self._waiters.closing
+
+    def ring(self) -> None:
+        self._rung.set()
+
+    def concerns(self, standing: Standing | None) -> bool:
+        """Whether this is news to its owner. None: the job is gone."""
+        if standing is None:
+            return True
+        return standing.ended if self.shown is None else standing.revision != self.shown
+
+    async def heard(self, within_s: float) -> bool:
+        """Waits for the bell; False when it did not ring within that time."""
+        try:
+            async with asyncio.timeout(within_s):
+                await self._rung.wait()
+        except TimeoutError:
+            return False
+        self._rung.clear()
+        return True
 
     async def end_of(self, job: Job, read: Callable[[], Job], wait_s: float) -> Job:
-        """The job once it has ended, or as it was last seen: after `wait_s` seconds, or when the record fails."""
-        ends_at = asyncio.get_running_loop().time() + wait_s
+        """The job once it has ended, or as it was last seen: after `wait_s` seconds, or when the record fails.
+
+        Raises NotFound when it is deleted meanwhile.
+        """
+        clock = asyncio.get_running_loop().time
+        ends_at = clock() + wait_s
         over = wait_s == 0
-        while not (job.state.ended or over or self._waiters.closing):
-            try:
-                async with asyncio.timeout_at(ends_at):
-                    await self.rung.wait()
-            except TimeoutError:
-                over = True
-            self.rung.clear()
+        while not (job.state.ended or over or self.closing):
+            over = not await self.heard(max(0.0, ends_at - clock()))
             try:
                 job = await run_in_threadpool(read)
             except DependencyError as error:
@@ -53,9 +80,9 @@ class Bell:
 class Waiters:
     """`start` and `close` with the process; `listen` before the moment that must not be missed."""
 
-    def __init__(self, redis_url: str, ended_among: Callable[[Sequence[UUID]], set[UUID]]) -> None:
+    def __init__(self, redis_url: str, standings: Callable[[Sequence[UUID]], Mapping[UUID, Standing]]) -> None:
         self._redis_url = redis_url
-        self._ended_among = ended_among
+        self._standings = standings
         self._bells: dict[UUID, set[Bell]] = {}
         self._tasks: list[asyncio.Task[None]] = []
         self.closing = False
@@ -70,7 +97,7 @@ class Waiters:
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     def release(self) -> None:
-        """Lets everybody go who waits now or later: the process is about to end."""
+        """Lets everybody go who waits now or later: the process is about to end. Call it in the event loop."""
         self.closing = True
         for job_id in list(self._bells):
             self._ring(job_id)
@@ -88,10 +115,10 @@ class Waiters:
 
     def _ring(self, job_id: UUID) -> None:
         for bell in self._bells.get(job_id, ()):
-            bell.rung.set()
+            bell.ring()
 
     async def _subscribe(self) -> None:
-        """Listens for ever; a lost connection is made anew, and its silence only costs up to a second."""
+        """Listens for ever; a lost connection is made anew, and its silence only costs half a second."""
         silent = False
         while True:
             client = redis.asyncio.Redis.from_url(
@@ -124,17 +151,26 @@ class Waiters:
             log.warning("a word about an ended job could not be read")
 
     async def _look(self) -> None:
+        blind = False
         while True:
             await asyncio.sleep(_LOOK_EVERY_S)
-            if not self._bells:
+            asked = list(self._bells)
+            if not asked:
                 continue
             try:
-                ended = await run_in_threadpool(self._ended_among, list(self._bells))
+                standings = await run_in_threadpool(self._standings, asked)
             except DependencyError as error:
-                log.warning("cannot ask for ended jobs", error=error.code)
+                if not blind:
+                    log.warning("cannot ask how far jobs are: those who wait for them hear no news", error=error.code)
+                blind = True
                 continue
             except Exception:
-                log.exception("asking for ended jobs failed")
+                log.exception("asking how far jobs are failed")
                 continue
-            for job_id in ended:
-                self._ring(job_id)
+            if blind:
+                log.info("asking how far jobs are again")
+            blind = False
+            for job_id in asked:
+                for bell in self._bells.get(job_id, ()):
+                    if bell.concerns(standings.get(job_id)):
+                        bell.ring()

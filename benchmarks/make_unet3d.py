@@ -60,10 +60,10 @@ class Graph:
         kernel = self.weight(inputs, outputs, 2, 2, 2, scale=(1 / inputs) ** 0.5)
         return self.node("ConvTranspose", [x, kernel], kernel_shape=[2] * 3, strides=[2] * 3)
 
-    def save(self, folder: Path, result: str, pipeline: dict[str, object]) -> None:
+    def save(self, folder: Path, result: str, pipeline: dict[str, object], classes: int = CLASSES) -> None:
         self.node("Identity", [result])
         self.nodes[-1].output[0] = "scores"
-        shapes: list[list[str | int | None]] = [["N", channels, "D", "H", "W"] for channels in (1, CLASSES)]
+        shapes: list[list[str | int | None]] = [["N", channels, "D", "H", "W"] for channels in (1, classes)]
         image, scores = (
             helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
             for name, shape in zip(("image", "scores"), shapes, strict=True)
@@ -73,7 +73,7 @@ class Graph:
         onnx.checker.check_model(model)
         (folder / "1").mkdir(parents=True, exist_ok=True)
         onnx.save(model, folder / "1" / "model.onnx")
-        labels = {k: f"label {k}" for k in range(1, CLASSES)}
+        labels = {k: f"label {k}" for k in range(1, classes)}
         manifest = {"task": "segmentation", "labels": labels, "pipeline": pipeline}
         (folder / "model.yaml").write_text(yaml.safe_dump(manifest), "utf-8")
 
@@ -98,9 +98,11 @@ def make_unet() -> Graph:
     return graph
 
 
-def make_convolution() -> Graph:
+def make_convolution(name: str = "convolution", classes: int = CLASSES, **changes: object) -> Graph:
+    """`changes` are other fields of the pipeline."""
     graph = Graph()
-    graph.save(CACHE / "convolution", graph.convolution("image", 1, CLASSES), windows((1.5, 1.5, 1.5), overlap=0.25))
+    pipeline = windows((1.5, 1.5, 1.5), overlap=0.25) | changes
+    graph.save(CACHE / name, graph.convolution("image", 1, classes), pipeline, classes)
     return graph
 
 

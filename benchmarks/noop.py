@@ -3,8 +3,10 @@
     make bench-noop            (ARGS="--jobs 500 --clients 16")
 
 Each request submits a job for the model `echo` (one Identity node) with `Prefer: wait` on a kept connection and is
-timed until the answer with the result is there. Beside it, in the same run, the bare parts that such a job cannot do
-without: the model itself, one statement to PostgreSQL, one push to Redis.
+timed until the answer with the result is there. Beside it, in the same run, what the record does for a job: how many
+statements and how many bytes of its log (WAL), and the three statements by themselves, with and without the wait for
+the disk. Last the bare parts that such a job cannot do without: the model itself, one statement to PostgreSQL, one push
+to Redis.
 """
 
 import argparse
@@ -20,6 +22,7 @@ import numpy as np
 import onnxruntime as ort
 import psycopg
 import redis
+from record_cost import Meter, round_trips
 
 from cli.stack import Stack
 
@@ -33,10 +36,12 @@ def main() -> None:
     options.add_argument("--clients", type=int, default=16)
     chosen = options.parse_args()
     with tempfile.TemporaryDirectory() as folder, Stack(Path(folder), workers=1) as stack:
-        alone, stages = run(stack.url, jobs=chosen.jobs, clients=1)
+        with Meter(stack.settings().database_dsn) as meter:
+            alone, stages = run(stack.url, jobs=chosen.jobs, clients=1)
         began = time.perf_counter()
         crowd, _ = run(stack.url, jobs=chosen.jobs, clients=chosen.clients)
         rate = len(crowd) / (time.perf_counter() - began)
+        trips = {wait: round_trips(stack.settings().database_dsn, wait) for wait in ("on", "off")}
         parts = bare_parts(stack)
     print(f"{'':32}{'p50 ms':>9}{'p99 ms':>9}")
     row("one client", alone)
@@ -44,6 +49,12 @@ def main() -> None:
     print("\nof one client's job, by the record (p50 ms):")
     for name in ("queue", "load", "fetch", "decode", "infer", "encode", "store"):
         print(f"  {name:30}{1000 * statistics.median(times.get(name, 0.0) for times in stages):>9.2f}")
+    jobs = chosen.jobs + WARM_UP
+    statements, wal = meter.statements / jobs, meter.wal_bytes / jobs
+    print(f"\nof the record: {statements:.1f} statements and {wal:.0f} bytes of WAL a job")
+    for wait, verbs in trips.items():
+        for name, seconds in verbs.items():
+            row(f"{name}, synchronous_commit {wait}", seconds)
     print("\nthe bare parts, in the same run:")
     for name, seconds in parts.items():
         row(name, seconds)

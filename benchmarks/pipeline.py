@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import SimpleITK as sitk
@@ -14,6 +15,7 @@ from scipy import ndimage
 from fleet.contracts import Stage
 from fleet.settings import CPU_PROVIDER, usable_cpus
 from worker.contract import Array, Encoded, Source
+from worker.engine.arena import share_arena
 from worker.engine.registry import LoadedModel
 from worker.engine.repository import read_versions
 from worker.engine.session import Session, SessionSetup
@@ -40,20 +42,21 @@ class Bench:
     """A loaded model and a warm decoder."""
 
     def __init__(self, folder: Path, scratch: Path) -> None:
+        share_arena()
         (version,) = read_versions(folder, find_tasks())
         setup = SessionSetup([CPU_PROVIDER], intra_op_threads=usable_cpus())
-        self.model = LoadedModel(version, Session(version.graph, setup))
+        self.model = LoadedModel(version, Session(version.graph, setup), setup)
         self.reader = VolumeReader(VolumeLimits(), scratch)
-        self._scratch = scratch
+        self.scratch = scratch
 
-    def job(self, path: Path, *, paired: bool = False, **params: object) -> Timed:
+    def job(self, path: Path, *, paired: bool = False, progress: JobProgress | None = None, **params: Any) -> Timed:
         """Decodes, runs and encodes once.
 
         `paired`: each model call is followed by one of the same shape on the bare session, which is timed apart and
         taken off the job's time. What else the machine does then slows both sides alike.
         """
         task, stop = self.model.version.task, StopToken()
-        progress = JobProgress(stop)
+        progress = progress or JobProgress(stop)
         model = self.model.for_run(stop)
         run, spent = model.run, {"model": 0.0, "bare": 0.0}
 
@@ -70,7 +73,7 @@ class Bench:
 
         model.run = timed  # type: ignore[method-assign]
         began = time.perf_counter()
-        with tempfile.TemporaryDirectory(dir=self._scratch) as folder:
+        with tempfile.TemporaryDirectory(dir=self.scratch) as folder:
             with progress.stage(Stage.DECODE):
                 volume = self.reader.read(Source(path, "", ""), progress)
             mask = task.run(volume, task.Params.model_validate(params), model, progress)
@@ -83,10 +86,11 @@ class Bench:
 
 
 @contextmanager
-def bench(folder: Path) -> Iterator[Bench]:
+def bench(folder: Path, *, prewarm: bool = True) -> Iterator[Bench]:
     with tempfile.TemporaryDirectory() as scratch:
         made = Bench(folder, Path(scratch))
-        made.reader.prewarm()
+        if prewarm:
+            made.reader.prewarm()
         try:
             yield made
         finally:

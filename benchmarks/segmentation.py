@@ -12,6 +12,7 @@ import statistics
 import tempfile
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 from make_unet3d import CACHE, make_unet
 from pipeline import Bench, bench, phantom_ct
@@ -37,7 +38,7 @@ def main() -> None:
                 report("unet3d", made, phantom_ct(Path(folder) / "ct.nii.gz", (256, 256, 160), (0.9, 0.9, 1.6)), 1)
 
 
-def report(name: str, made: Bench, path: Path, rounds: int, **params: object) -> None:
+def report(name: str, made: Bench, path: Path, rounds: int, **params: Any) -> None:
     jobs = [made.job(path, paired=True, **params) for _ in range(rounds)]
     facts = jobs[-1].encoded.result["facts"]
     print(f"\n{name} {params or ''}: {facts['windows']} windows, {facts['passes']} passes on a grid of {facts['grid']}")

@@ -1,5 +1,8 @@
 """Following a job to its end, whatever the end is."""
 
+import json
+import sys
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -10,7 +13,7 @@ from cli.live import Live
 from cli.output import console, note, print_json
 
 if TYPE_CHECKING:
-    from fleet_client import Job
+    from fleet_client import Job, JobRecord
 
 OutOption = Annotated[
     Path | None, typer.Option("--out", "-o", help="Folder for the job's files; without it none are fetched.")
@@ -48,6 +51,17 @@ def show_end(job: "Job", files: list[Path], *, as_json: bool) -> None:
 
         console().print(tables.job(job.record, files))
     job.wait()
+
+
+def print_event(record: "JobRecord", *, as_json: bool) -> None:
+    """One line, at once: whoever reads it may be a program that waits for it."""
+    if as_json:
+        line = json.dumps(record.model_dump(mode="json"), ensure_ascii=False)
+    else:
+        stage = "" if record.stage is None or record.ended else f": {record.stage}"
+        line = f"{datetime.now():%H:%M:%S} {record.state}{stage} {record.progress:.0%}"  # noqa: DTZ005 (a person's clock)
+    typer.echo(line)
+    sys.stdout.flush()
 
 
 def described(job: "Job", files: list[Path] | None = None) -> dict[str, Any]:

@@ -14,6 +14,7 @@ COMMANDS = {
     "submit": "cli.commands.submit:submit",
     "jobs": "cli.commands.jobs:app",
     "models": "cli.commands.models:app",
+    "webhooks": "cli.commands.webhooks:app",
     "up": "cli.commands.up:up",
     "status": "cli.commands.status:status",
     "down": "cli.commands.down:down",

@@ -43,11 +43,22 @@ def job_list(records: Iterable["JobRecord"]) -> Table:
 def job(record: "JobRecord", files: Sequence[Path] = ()) -> Group:
     """Everything about one job that a person asks for first."""
     parts: list[RenderableType] = [_facts(record, files)]
+    if record.history:
+        parts += ["", history(record)]
     if record.result:
         parts += ["", result(record.result)]
     if record.timings:
         parts += ["", timings(record)]
     return Group(*parts)
+
+
+def history(record: "JobRecord") -> Table:
+    """What went wrong before, and what was done about it."""
+    table = _table("attempt", "at", "outcome", "worker", "detail")
+    for note in record.history:
+        at = f"{note.at.astimezone():%Y-%m-%d %H:%M:%S}" if note.at else ""
+        table.add_row(str(note.attempt), at, note.outcome, note.worker or "", note.detail or "")
+    return table
 
 
 def result(value: Mapping[str, Any]) -> RenderableType:
@@ -144,6 +155,7 @@ def _facts(record: "JobRecord", files: Sequence[Path]) -> Table:
             ("provider", _provider(record)),
             ("device", ran_on.device if ran_on else None),
             ("why there", Text(ran_on.why) if ran_on and ran_on.why else None),
+            ("kept until", f"{record.expires_at.astimezone():%Y-%m-%d %H:%M}" if record.expires_at else None),
             *files_of(record, files),
         ]
     )

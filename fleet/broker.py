@@ -7,17 +7,20 @@ them equal to what Celery publishes. Redis may forget everything at any moment: 
 import base64
 import json
 import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from uuid import UUID
 
 import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from fleet.breaker import Breaker
 from fleet.contracts import JobState, Lane, Pool, Priority, queue_name
 from fleet.errors import DependencyError
 
 TASK_NAME = "fleet.run"
+_REST_S = 2.0
 #: Channel on which the end of every job is told: "<job id> <state>".
 ENDED_CHANNEL = "fleet:ended"
 #: Lives in Redis as long as Redis remembers anything. Its absence means that the messages are gone, too.
@@ -86,65 +89,93 @@ def message(job_id: UUID, seq: int, queue: str, shadow: str | None = None) -> st
 
 
 class Broker:
-    """Redis as the api, the workers and the reconciler use it. Thread-safe; fails fast."""
+    """Redis as the api, the workers and the reconciler use it. Thread-safe; fails fast.
+
+    While Redis does not answer, `publish` and `tell_ended` fail at once for two seconds: what they say is a hint, and
+    nobody should be held up for it. The reconciler always asks.
+    """
 
     def __init__(self, url: str, *, timeout_s: float = 2.0) -> None:
+        self._breaker = Breaker(_REST_S)
         self._redis: redis.Redis = redis.Redis.from_url(
             url,
             socket_timeout=timeout_s,
             socket_connect_timeout=timeout_s,
-            # One repeat for a connection that Redis closed meanwhile; a dead Redis must not hold up a submit.
-            retry=Retry(NoBackoff(), 1),
+            # One repeat for a connection that Redis closed meanwhile; a Redis that hangs would only hang again.
+            retry=Retry(NoBackoff(), 1, supported_errors=(redis.ConnectionError,)),
             health_check_interval=30,
         )
 
     def close(self) -> None:
         self._redis.close()
 
+    @property
+    def resting(self) -> bool:
+        """Whether Redis did not answer a moment ago, so that a job is better left to the reconciler."""
+        return self._breaker.resting
+
     def publish(self, job_id: UUID, seq: int, queue: str, shadow: str | None = None) -> None:
-        """Raises DependencyError `broker-unavailable`."""
+        """Raises DependencyError `broker-unavailable`, at once while Redis rests."""
+        self._check_rest()
         self.publish_all([(queue, message(job_id, seq, queue, shadow))])
 
-    def publish_all(self, messages: Sequence[tuple[str, str]]) -> None:
-        """(queue, message) pairs in one round trip."""
-        with _redis_errors():
+    def publish_all(self, messages: Sequence[tuple[str, str]], first: Sequence[tuple[str, str]] = ()) -> None:
+        """(queue, message) pairs in one round trip; those of `first` go before all that wait."""
+        with self._asked():
             pipeline = self._redis.pipeline(transaction=False)
             for queue, text in messages:
                 pipeline.lpush(queue, text)
+            # Consumers take from this end.
+            for queue, text in first:
+                pipeline.rpush(queue, text)
             pipeline.execute()
 
     def depths(self, names: Sequence[str]) -> dict[str, int]:
         """Messages that wait in each queue."""
-        with _redis_errors():
+        with self._asked():
             pipeline = self._redis.pipeline(transaction=False)
             for name in names:
                 pipeline.llen(name)
             return dict(zip(names, pipeline.execute(), strict=True))
 
+    def next_messages(self, names: Sequence[str]) -> dict[str, bytes]:
+        """The message that is taken next from each queue, without the empty queues. It stays where it is."""
+        with self._asked():
+            pipeline = self._redis.pipeline(transaction=False)
+            for name in names:
+                pipeline.lindex(name, -1)
+            found = zip(names, pipeline.execute(), strict=True)
+            return {name: message for name, message in found if message is not None}
+
     def tell_ended(self, job_id: UUID, state: JobState) -> None:
         """Wakes whoever waits for the job. Lossy: waiters also look at the record from time to time."""
-        with _redis_errors():
+        self._check_rest()
+        with self._asked():
             self._redis.publish(ENDED_CHANNEL, f"{job_id} {state.value}")
 
     def has_canary(self) -> bool:
-        with _redis_errors():
+        with self._asked():
             return bool(self._redis.exists(CANARY))
 
     def set_canary(self) -> None:
-        with _redis_errors():
+        with self._asked():
             self._redis.set(CANARY, "1")
 
     def check(self) -> None:
-        with _redis_errors():
+        with self._asked():
             self._redis.ping()
 
+    def _check_rest(self) -> None:
+        if not self._breaker.may_try():
+            raise DependencyError("Redis did not answer a moment ago", code="broker-unavailable")
 
-class _redis_errors:
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
-        if isinstance(error, redis.RedisError | OSError):
+    @contextmanager
+    def _asked(self) -> Iterator[None]:
+        try:
+            yield
+        except (redis.RedisError, OSError) as error:
+            self._breaker.failed()
             raise DependencyError(
                 f"Redis cannot be reached: {type(error).__name__}", code="broker-unavailable"
             ) from error
+        self._breaker.answered()

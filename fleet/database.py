@@ -4,6 +4,8 @@ Every statement runs in autocommit and is written so that it may run twice, so a
 (a restarted server) costs one silent repeat, not an error.
 """
 
+import threading
+import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -15,6 +17,7 @@ from fleet.errors import DependencyError
 
 Row = dict[str, Any]
 _WAIT_WHILE_DOWN_S = 0.3
+_WAIT_FOR_ANOTHER_S = 0.7
 _STATEMENT_S, _LOCK_S = 20, 5
 #: A migration added a column to what `RETURNING *` returns, or a pooler gave us another server session.
 _PLAN_IS_STALE = (
@@ -52,6 +55,8 @@ class Database:
         self._wait_s = wait_s
         #: False after nobody got a connection in time, until somebody does: then callers wait only a moment.
         self._answers = True
+        self._replacing = threading.Lock()
+        self._replaced_at = float("-inf")
 
     def open(self) -> "Database":
         self._pool.open()
@@ -72,12 +77,14 @@ class Database:
         Raises DependencyError `database-unavailable` when PostgreSQL cannot be reached or ends the connection twice,
         and `database-not-migrated` when the schema is older than this version of Fleet.
         """
+        began = time.monotonic()
         try:
-            return self._once(statement, parameters)
+            return self._once(statement, parameters, self._wait_s)
         except _Broken:
-            self._pool.check()
+            self._replace_connections(began)
         try:
-            return self._once(statement, parameters)
+            # A server that is gone for good is not worth waiting for as if it were only busy.
+            return self._once(statement, parameters, min(self._wait_s, _WAIT_FOR_ANOTHER_S))
         except _Broken as broken:
             raise _unavailable() from broken.__cause__
 
@@ -85,9 +92,16 @@ class Database:
         rows = self.run(statement, parameters)
         return rows[0] if rows else None
 
-    def _once(self, statement: str, parameters: Mapping[str, Any] | None) -> list[Row]:
+    def _replace_connections(self, began: float) -> None:
+        """Where one broke the others did, too; to ask each of them would take long where packets vanish."""
+        with self._replacing:
+            if self._replaced_at < began:
+                self._replaced_at = time.monotonic()
+                self._pool.drain()
+
+    def _once(self, statement: str, parameters: Mapping[str, Any] | None, wait_s: float) -> list[Row]:
         try:
-            with self._pool.connection(self._wait_s if self._answers else _WAIT_WHILE_DOWN_S) as connection:
+            with self._pool.connection(wait_s if self._answers else _WAIT_WHILE_DOWN_S) as connection:
                 self._answers = True
                 try:
                     cursor = connection.execute(statement.encode(), parameters or {})
@@ -95,7 +109,8 @@ class Database:
                     # Prepared plans halve the cost of a job, but not on this connection any more.
                     connection.prepare_threshold = None
                     cursor = connection.execute(statement.encode(), parameters or {})
-                return cursor.fetchall() if cursor.description is not None else []
+                # `description` would tell the same, after describing each column anew.
+                return cursor.fetchall() if cursor.rownumber is not None else []
         # No connection came within `wait_s`: another wait would only double it.
         except PoolTimeout as error:
             self._answers = False
@@ -115,9 +130,19 @@ class Database:
 
 
 def _bound(connection: psycopg.Connection[Row]) -> None:
-    """No statement of ours takes long: one that does is stuck behind a lock or a sick server."""
-    connection.execute("SELECT set_config('statement_timeout', %s, false)", [f"{_STATEMENT_S}s"])
-    connection.execute("SELECT set_config('lock_timeout', %s, false)", [f"{_LOCK_S}s"])
+    """No statement of ours takes long: one that does is stuck behind a lock or a sick server.
+
+    Each is planned once, for all values: they are written so that one plan is right for all, and planning a submit
+    takes as long as running it. PostgreSQL by itself would weigh that anew for each, and plan a list for its values.
+    """
+    settings = {
+        "statement_timeout": f"{_STATEMENT_S}s",
+        "lock_timeout": f"{_LOCK_S}s",
+        "plan_cache_mode": "force_generic_plan",
+    }
+    chosen = ", ".join(["set_config(%s, %s, false)"] * len(settings))
+    connection.execute(f"SELECT {chosen}".encode(), [part for setting in settings.items() for part in setting])
+    connection.prepare_threshold = 0
 
 
 class _Broken(Exception):

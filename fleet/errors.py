@@ -8,7 +8,8 @@ FleetError
 │   ├── CorruptInput          the format is right but the bytes are damaged
 │   ├── GeometryError         a volume's grid is unusable (spacing, direction, missing slices)
 │   ├── InputTooLarge         beyond a stated limit (bytes, voxels, files)
-│   └── ForeignObject         an object reference outside the buckets that are ours
+│   ├── ForeignObject         an object reference outside the buckets that are ours
+│   └── UrlRefused            a URL that Fleet does not go to: its form, or where it leads
 ├── NotFound              job, model, version, task, upload or artifact that does not exist
 ├── Conflict              the thing exists but is in the wrong state for the request
 │   └── IdempotencyKeyReused  same key, other body
@@ -16,8 +17,10 @@ FleetError
 ├── ModelError            the model repository or a graph is unusable
 ├── RunStopped            a run was ended on purpose (cancel, deadline, drain, lost lease)
 ├── NoCapableWorker
+├── Busy                  this process does as much of it as it may; a moment later, or another process, can
 └── DependencyError       PostgreSQL, Redis or the object store failed; retried
-    └── IntegrityError        stored bytes differ from their checksum; not retried
+    ├── IntegrityError        stored bytes differ from their checksum; not retried
+    └── NoAnswer              a server that a user named did not answer, or not in time
 
 A class says what kind of thing went wrong; `code` is stable and may be narrowed per occurrence
 (`CorruptInput(..., code="truncated-gzip")`); `retryable` says whether the same job may succeed later.
@@ -114,6 +117,10 @@ class ForeignObject(InputError):
     code = "foreign-object"
 
 
+class UrlRefused(InputError):
+    code = "url-refused"
+
+
 class NotFound(FleetError):
     code = "not-found"
 
@@ -148,6 +155,11 @@ class NoCapableWorker(FleetError):
     retryable = True
 
 
+class Busy(FleetError):
+    code = "busy"
+    retryable = True
+
+
 class DependencyError(FleetError):
     code = "dependency-unavailable"
     retryable = True
@@ -157,3 +169,7 @@ class IntegrityError(DependencyError):
     code = "checksum-mismatch"
     # The same bytes would come again.
     retryable = False
+
+
+class NoAnswer(DependencyError):
+    code = "no-answer"

@@ -74,6 +74,14 @@ class LeaseWord:
 
 
 @dataclass(frozen=True)
+class Standing:
+    """How far a job is, for whoever waits for it or follows it."""
+
+    revision: int
+    ended: bool
+
+
+@dataclass(frozen=True)
 class JobFilter:
     state: ShownState | None = None
     model: str | None = None

@@ -12,13 +12,16 @@ from uuid import UUID
 
 from psycopg.types.json import Json, Jsonb
 
-from fleet.contracts import Artifact, Job, JobInput, JobState, ShownState, queue_name
+from fleet.contracts import Artifact, Job, JobInput, JobState, queue_name
 from fleet.database import Database, Row
 from fleet.errors import Conflict, FleetError, IdempotencyKeyReused, NotFound
-from fleet.job_values import Claim, Ending, JobFilter, LeaseWord, NewJob, Submitted, Token
+from fleet.job_pages import page, words_of
+from fleet.job_values import Claim, Ending, JobFilter, LeaseWord, NewJob, Standing, Submitted, Token
 from fleet.sql import statements
 
 _SQL = statements("jobs")
+_SUBMIT = _SQL["submit_job"].format(conditions="", allowed="true")
+_SUBMIT_ON_CONDITIONS = _SQL["submit_job"].format(conditions=_SQL["submit_conditions"], allowed=_SQL["submit_allowed"])
 
 
 class JobStore:
@@ -33,8 +36,9 @@ class JobStore:
 
         Raises IdempotencyKeyReused when the key was used with another body, DependencyError.
         """
+        conditions = new.idempotency_key is not None or new.uploads or new.source_jobs
         row = self._database.one(
-            _SQL["submit_job"],
+            _SUBMIT_ON_CONDITIONS if conditions else _SUBMIT,
             {
                 "id": new.id,
                 "tenant": new.tenant,
@@ -49,6 +53,7 @@ class JobStore:
                 "params": Jsonb(new.params),
                 "inputs": Jsonb([item.model_dump(mode="json") for item in new.inputs]),
                 "labels": Jsonb(new.labels),
+                "words": words_of(new.task, new.model, new.priority, new.labels),
                 "max_attempts": new.max_attempts,
                 "deadline_s": new.deadline_s,
                 "execution_timeout_s": new.execution_timeout_s,
@@ -56,8 +61,8 @@ class JobStore:
                 "trace_context": new.trace_context,
                 "callback": Jsonb(new.callback.model_dump(mode="json")) if new.callback else None,
                 "published": new.published,
-                "uploads": new.uploads,
-                "source_jobs": new.source_jobs,
+                "uploads": sorted(set(new.uploads)),
+                "source_jobs": sorted(set(new.source_jobs)),
                 "idempotency_key": new.idempotency_key,
                 "fingerprint": new.fingerprint,
                 "idempotency_ttl_s": self._idempotency_ttl_s,
@@ -80,6 +85,8 @@ class JobStore:
             raise NotFound(
                 "an upload of this job has just been deleted: upload the file again", code="upload-not-found"
             )
+        if new.source_jobs:
+            raise NotFound("a job whose result this one reads has just been deleted", code="object-not-found")
         raise Conflict("a request with the same Idempotency-Key is just being stored: repeat it in a second")
 
     def find_by_key(self, tenant: str, key: str, body_fingerprint: str) -> Job | None:
@@ -107,41 +114,31 @@ class JobStore:
 
     def page(self, tenant: str, where: JobFilter, *, limit: int, before: UUID | None = None) -> list[Job]:
         """Newest first; `before` is the id of the last job of the page before."""
-        state = where.state
-        cancelling = {ShownState.CANCELLING: True, ShownState.RUNNING: False}.get(state) if state else None
-        stored = "running" if state is ShownState.CANCELLING else state.value if state else None
-        rows = self._database.run(
-            _SQL["list_jobs"],
-            {
-                "tenant": tenant,
-                "before": before,
-                "states": [stored] if stored else None,
-                "cancelling": cancelling,
-                "model": where.model,
-                "task": where.task,
-                "priority": None if where.priority is None else int(where.priority),
-                "labels": Jsonb(dict(where.labels)) if where.labels else None,
-                "created_after": where.created_after,
-                "created_before": where.created_before,
-                "limit": limit,
-            },
-        )
-        return [_job(row) for row in rows]
+        return [_job(row) for row in page(self._database, tenant, where, limit=limit, before=before)]
 
-    def ended_among(self, job_ids: Sequence[UUID]) -> set[UUID]:
-        """Those of the jobs that have ended."""
-        return {row["id"] for row in self._database.run(_SQL["ended_among"], {"ids": list(job_ids)})}
+    def standings(self, job_ids: Sequence[UUID]) -> dict[UUID, Standing]:
+        """How far each of these jobs is; one that was deleted, or never was, is missing."""
+        rows = self._database.run(_SQL["job_standings"], {"ids": list(job_ids)})
+        return {row["id"]: Standing(row["revision"], row["ended"]) for row in rows}
 
-    def claim(self, job_id: UUID, worker: str, lease_s: float, seq: int = 0) -> Claim | None:
+    def claim(
+        self, job_id: UUID, worker: str, lease_s: float, seq: int = 0, *, alone: bool = True, owner: str | None = None
+    ) -> Claim | None:
         """Takes the job for one attempt; None when the message was a duplicate, stale or of an ended job.
 
-        `seq` is that of the message through which the job was heard of.
+        `seq` is that of the message through which the job was heard of. Whoever will not run it alone in its process
+        says so, and does not get a job that may be what killed its workers (see `runs_alone`). Whoever asks again after
+        a DependencyError gives the same `owner` again (see `lease_owner`), and is told of a claim that he won unheard.
         """
-        # Unique, so that a repeat after a lost answer finds its own claim and not a stranger's. With the process, so
-        # that whoever sees it die can end its leases.
-        owner = f"{worker}#{os.getpid()}#{secrets.token_hex(4)}"
-        row = self._database.one(_SQL["claim_job"], {"id": job_id, "owner": owner, "lease_s": lease_s, "seq": seq})
+        owner = owner or lease_owner(worker)
+        row = self._database.one(
+            _SQL["claim_job"], {"id": job_id, "owner": owner, "lease_s": lease_s, "seq": seq, "alone": alone}
+        )
         return Claim(_job(row), float(row["waited_s"])) if row else None
+
+    def runs_alone(self, job_id: UUID) -> bool:
+        """Whether the job waits for its last attempt and has lost workers: with others beside it, it may kill them."""
+        return self._database.one(_SQL["runs_alone"], {"id": job_id}) is not None
 
     def renew(self, held: Sequence[Token], lease_s: float) -> dict[Token, LeaseWord]:
         """Renews all leases of a process; a token that is missing from the answer is stale."""
@@ -231,10 +228,14 @@ class JobStore:
         `deadline_s` counts from now; None takes the length that the job had at first.
         Raises NotFound, Conflict `job-not-ended` or `job-succeeded`.
         """
-        row = self._database.one(_SQL["retry_job"], {"id": job_id, "tenant": tenant, "deadline_s": deadline_s})
-        if row is not None:
-            return _job(row)
-        job = self.get(job_id, tenant)
+        seen = self.get(job_id, tenant).retries
+        row = self._database.one(
+            _SQL["retry_job"], {"id": job_id, "tenant": tenant, "deadline_s": deadline_s, "retries": seen}
+        )
+        job = _job(row) if row else self.get(job_id, tenant)
+        if job.retries > seen:
+            # Also without a row: the answer got lost, or somebody else asked for the same in this moment.
+            return job
         if job.state is JobState.SUCCEEDED:
             raise Conflict(f"job {job_id} has succeeded: submit it again for another run", code="job-succeeded")
         raise Conflict(
@@ -247,6 +248,13 @@ class JobStore:
         """Notes how a worker process ended, and ends its leases at once; the jobs that it held."""
         rows = self._database.run(_SQL["bury_worker"], {"worker": worker, "pid": pid, "how": how})
         return [row["id"] for row in rows]
+
+
+def lease_owner(worker: str) -> str:
+    """Unique, so that a repeat after a lost answer finds its own claim and not a stranger's. With the process, so that
+    whoever sees it die can end its leases.
+    """
+    return f"{worker}#{os.getpid()}#{secrets.token_hex(4)}"
 
 
 def _ending(ending: Ending) -> dict[str, Any]:

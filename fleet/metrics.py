@@ -7,6 +7,10 @@ WORKER_CLAIMS_REFUSED = (
     "fleet_worker_claims_refused_total",
     "Messages whose job could not be claimed: duplicates, or jobs that ended meanwhile",
 )
+WORKER_MEMORY_USABLE = ("fleet_worker_memory_usable_bytes", "Memory that this worker and its runs may use")
+WORKER_MEMORY_GRANTED = ("fleet_worker_memory_granted_bytes", "Memory that its runs were granted, whether taken or not")
+WORKER_MEMORY_WAITING = ("fleet_worker_memory_waiting_runs", "Runs that wait for memory")
+WORKER_MEMORY_REFUSED = ("fleet_worker_memory_refused_total", "Runs refused because they can never fit this worker")
 WORKER_RUNS = ("fleet_worker_runs_total", "Attempts that ended, by outcome")
 WORKER_STAGE_SECONDS = ("fleet_worker_stage_seconds", "Seconds that a job spent in a stage")
 #: From a millisecond (a small model) to an hour (a large volume on a CPU).
@@ -20,12 +24,17 @@ HTTP_SECONDS = ("fleet_http_request_seconds", "Seconds from a request to the end
 HTTP_SECONDS_BUCKETS = (
     0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 100.0, 300.0
 )  # fmt: skip
+EVENT_STREAMS = ("fleet_http_event_streams", "Event streams that are open")
 JOBS_SUBMITTED = ("fleet_jobs_submitted_total", "Jobs accepted, by task and model")
 PUBLICATIONS_FAILED = ("fleet_publications_failed_total", "Jobs accepted while the broker could not be told")
-QUEUE_JOBS = ("fleet_queue_jobs", "Jobs that wait, by queue, as the record knows them")
+QUEUE_JOBS = ("fleet_queue_jobs", "Jobs that wait, by queue, as the record knows them; above 1,000 as the broker does")
 QUEUE_OLDEST_SECONDS = ("fleet_queue_oldest_seconds", "Age of the job that has waited longest, by queue")
 QUEUE_MESSAGES = ("fleet_queue_messages", "Messages that lie in the broker, by queue")
 WORKERS_ALIVE = ("fleet_workers_alive", "Workers seen lately and not draining, by pool")
+WEBHOOK_TRIES = ("fleet_webhook_tries_total", "Tries to deliver a webhook, by the state of the delivery after them")
+WEBHOOKS_PENDING = ("fleet_webhooks_pending", "Webhooks that are not delivered yet, as the record knows them")
+WEBHOOK_OLDEST_SECONDS = ("fleet_webhook_oldest_seconds", "Age of the webhook that has waited longest")
 RECONCILER_LEADER = ("fleet_reconciler_leader", "1 in the one api process whose reconciler works, else 0")
 RECONCILER_ACTIONS = ("fleet_reconciler_actions_total", "What the reconciler repaired or swept, by action")
 RECONCILER_FAULTS = ("fleet_reconciler_faults_total", "Steps of the reconciler that failed, by step")
+SWEEP_LAG_SECONDS = ("fleet_sweep_lag_seconds", "Age of the oldest deletion of an ended job that is not done yet")

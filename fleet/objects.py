@@ -9,7 +9,8 @@ import io
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
+from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 from urllib.parse import quote
@@ -26,7 +27,8 @@ from fleet.errors import DependencyError, IntegrityError, NotFound
 from fleet.settings import Settings
 
 CHUNK = 1024 * 1024
-_CONNECT_S, _READ_S = 3.0, 60.0
+#: A read that hangs cannot be stopped, so it must not hang for long; whoever can wait asks again.
+_CONNECT_S, _READ_S = 3.0, 20.0
 #: What S3 says when the thing, or a part of it, is not there.
 _MISSING = frozenset({"NoSuchKey", "NoSuchObject", "NoSuchUpload", "InvalidPart", "EntityTooSmall"})
 
@@ -37,13 +39,28 @@ class StoredPart:
     etag: str
 
 
+@dataclass(frozen=True)
+class Found:
+    """An object, or a multipart upload under way, as the store lists it. Its time is the store's clock."""
+
+    key: str
+    since: datetime
+    #: Of a multipart upload; empty for an object.
+    multipart_id: str = ""
+
+
 def upload_key(tenant: str, upload_id: UUID, name: str) -> str:
     return f"uploads/{tenant}/{upload_id}/{name}"
 
 
 def result_key(job_id: UUID, attempt: int, name: str) -> str:
     """The fencing token is part of the key: a loser never overwrites the winner."""
-    return f"results/{job_id}/{attempt}/{name}"
+    return f"{results_prefix(job_id)}{attempt}/{name}"
+
+
+def results_prefix(job_id: UUID) -> str:
+    """Of everything that the attempts of a job have stored."""
+    return f"results/{job_id}/"
 
 
 def file_digest(path: Path) -> str:
@@ -83,7 +100,7 @@ class ObjectStore:
             http_client=urllib3.PoolManager(
                 maxsize=32,
                 timeout=urllib3.Timeout(connect=_CONNECT_S, read=_READ_S),
-                retries=urllib3.Retry(total=2, connect=2, backoff_factor=0.2, status_forcelist=[502, 503, 504]),
+                retries=urllib3.Retry(total=2, read=1, backoff_factor=0.2, status_forcelist=[502, 503, 504]),
             ),
         )
 
@@ -166,6 +183,11 @@ class ObjectStore:
         with _s3_errors(key):
             return cast(int, self._client.stat_object(bucket, key).size)
 
+    def written_at(self, key: str) -> datetime:
+        """The store's clock when the object was written. Raises NotFound `object-not-found`."""
+        with _s3_errors(key):
+            return _moment(self._client.stat_object(self.bucket, key).last_modified)
+
     def presigned_put(self, key: str) -> str:
         with _s3_errors(key):
             return self._public.presigned_put_object(self.bucket, key, expires=self._ttl)
@@ -214,19 +236,45 @@ class ObjectStore:
 
     def remove_prefix(self, prefix: str) -> None:
         """Removes every object whose key begins so."""
-        with _s3_errors(prefix):
-            keys = self.keys(prefix)
-            faults = list(self._client.remove_objects(self.bucket, (DeleteObject(key) for key in keys)))
-        if faults:
+        refused = self.remove_all(self.keys(prefix))
+        if refused:
             raise DependencyError(
-                f"{len(faults)} objects under {prefix!r} could not be removed: {faults[0].message}",
+                f"{len(refused)} objects under {prefix!r} could not be removed: {next(iter(refused.values()))}",
                 code="object-store-unavailable",
             )
+
+    def remove_all(self, keys: Sequence[str]) -> dict[str, str]:
+        """Removes objects, a thousand with each request; which of them the store refused to remove, and why."""
+        refused: dict[str, str] = {}
+        with _s3_errors("objects to remove"):
+            for fault in self._client.remove_objects(self.bucket, map(DeleteObject, keys)) if keys else ():
+                if not fault.name:
+                    raise _unavailable("objects to remove", fault)
+                if fault.code not in _MISSING:
+                    refused[fault.name] = fault.code or "unknown"
+        return refused
+
+    def page(self, prefix: str, after: str | None, limit: int) -> list[Found]:
+        """Objects under a prefix in the store's own order, from the one that follows `after`."""
+        with _s3_errors(prefix):
+            listed = self._client.list_objects(self.bucket, prefix=prefix, recursive=True, start_after=after)
+            return [Found(cast(str, item.object_name), _moment(item.last_modified)) for item in islice(listed, limit)]
+
+    def unfinished(self, prefix: str) -> list[Found]:
+        """Up to a thousand multipart uploads under way. MinIO tells none, and ends them itself after a day."""
+        with _s3_errors(prefix):
+            listed = self._client._list_multipart_uploads(self.bucket, prefix=prefix).uploads
+        return [Found(item.object_name, _moment(item.initiated_time), item.upload_id or "") for item in listed]
 
     def keys(self, prefix: str) -> list[str]:
         with _s3_errors(prefix):
             found = self._client.list_objects(self.bucket, prefix=prefix, recursive=True)
             return [cast(str, item.object_name) for item in found]
+
+
+def _moment(told: datetime | None) -> datetime:
+    """Without a time an object counts as new: it is left alone."""
+    return told or datetime.max.replace(tzinfo=UTC)
 
 
 @contextmanager

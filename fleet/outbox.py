@@ -16,6 +16,8 @@ from fleet.sql import statements
 
 _SQL = statements("jobs")
 _UPLOADS = statements("uploads")
+#: How far the jobs of a queue are counted: a figure that is asked for every few seconds costs the same at any depth.
+COUNTED_AT_MOST = 1_000
 
 
 @dataclass(frozen=True)
@@ -27,6 +29,8 @@ class Publication:
     seq: int
     task: str
     model: str
+    #: Before all that wait in the queue: it had its turn, and lost its worker.
+    first: bool
 
 
 @dataclass(frozen=True)
@@ -34,7 +38,9 @@ class Waiting:
     """One queue as the record sees it."""
 
     queue: str
+    #: Exact below COUNTED_AT_MOST; from there on that number.
     count: int
+    #: Of the jobs that were published first.
     oldest_s: float
 
 
@@ -54,16 +60,23 @@ class Outbox:
     def take_unpublished(self, limit: int) -> list[Publication]:
         """Marks due jobs as published and returns them: publish them now."""
         rows = self._database.run(_SQL["take_unpublished"], {"limit": limit})
-        return [Publication(row["id"], row["queue"], row["publish_seq"], row["task"], row["model"]) for row in rows]
+        return [
+            Publication(row["id"], row["queue"], row["publish_seq"], row["task"], row["model"], row["first"])
+            for row in rows
+        ]
 
     def unpublish(self, publications: Sequence[Publication]) -> None:
         """The broker refused them after they were taken: due again in a second."""
         ids, seqs = [item.job_id for item in publications], [item.seq for item in publications]
         self._database.run(_SQL["unpublish"], {"ids": ids, "seqs": seqs})
 
-    def forget_publications(self, before: datetime) -> int:
-        """The broker lost what was published before that moment of the database's clock; how many jobs that is."""
-        (row,) = self._database.run(_SQL["forget_publications"], {"before": before})
+    def forget_publications(self, queue: str, before: datetime, limit: int) -> int:
+        """The broker lost what was published before that moment of the database's clock: it is due again.
+
+        At most `limit` jobs, the longest published first; how many they were. 0: no more are left.
+        """
+        parameters = {"queue": queue, "before": before, "limit": limit}
+        (row,) = self._database.run(_SQL["forget_publications"], parameters)
         return cast(int, row["jobs"])
 
     def overdue_queues(self, names: Sequence[str], grace_s: float) -> list[str]:
@@ -76,8 +89,9 @@ class Outbox:
         parameters = {"queue": queue, "empty": empty, "grace_s": grace_s, "limit": limit}
         return len(self._database.run(_SQL["forget_overtaken"], parameters))
 
-    def waiting(self) -> list[Waiting]:
-        rows = self._database.run(_SQL["waiting_queues"])
+    def waiting(self, names: Sequence[str]) -> list[Waiting]:
+        """Those of the queues in which anything waits."""
+        rows = self._database.run(_SQL["waiting_queues"], {"queues": list(names), "at_most": COUNTED_AT_MOST})
         return [Waiting(row["queue"], row["waiting"], row["oldest_s"]) for row in rows]
 
     def now(self) -> datetime:

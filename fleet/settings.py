@@ -6,8 +6,9 @@ Names in the environment are the flat upper-case names of the fields (`MINIO_END
 
 import os
 from functools import cached_property
+from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 from urllib.parse import quote
 
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
@@ -15,6 +16,9 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict, Settin
 
 from fleet.contracts import Lane, Pool
 from fleet.errors import ValidationFailed
+
+if TYPE_CHECKING:
+    from fleet.webhook_keys import WebhookKeys
 
 CPU_PROVIDER = "CPUExecutionProvider"
 CUDA_PROVIDER = "CUDAExecutionProvider"
@@ -35,6 +39,8 @@ GPU_PROVIDERS = frozenset(
 COMPOSE_NAMES = frozenset(
     {"REDIS_PASSWORD", "FLOWER_BASIC_AUTH", "API_PUBLISH", "MINIO_PUBLISH", "FLOWER_PUBLISH", "MINIO_IMAGE"}
 )
+#: How long a run waits for the record or the object store to come back before it gives up its work.
+STORE_PATIENCE_S = 120.0
 #: What `.env.example` has in the place of each secret.
 EXAMPLE_SECRET = "change-me"  # noqa: S105
 
@@ -86,6 +92,8 @@ class Settings(BaseSettings):
     max_body_bytes: int = Field(default=64 * 1024**2, ge=1024)
     max_upload_bytes: int = Field(default=16 * 1024**3, ge=1024)
     max_wait_s: int = Field(default=300, ge=0, le=3600)
+    sse_max_streams: int = Field(default=500, ge=0)
+    sse_heartbeat_s: float = Field(default=15.0, gt=0, le=15)
     upload_ttl_s: int = Field(default=86400, ge=60)
     idempotency_ttl_s: int = Field(default=86400, ge=60)
 
@@ -94,6 +102,16 @@ class Settings(BaseSettings):
     reconcile_every_s: float = Field(default=2.0, gt=0, le=600)
     default_deadline_s: float = Field(default=86400.0, gt=0)
     job_retention_s: float = Field(default=604800.0, gt=0)
+    orphan_sweep_every_s: float = Field(default=3600.0, ge=0)
+    orphan_grace_s: float = Field(default=3600.0, gt=0)
+
+    # Webhooks, and other ways out to URLs of users
+    webhook_secrets: SecretStr = SecretStr("")
+    webhook_allow_http: bool = False
+    webhook_timeout_s: float = Field(default=20.0, gt=0, le=60)
+    webhook_retention_s: float = Field(default=604800.0, gt=0)
+    outward_allow_networks: Annotated[list[IPv4Network | IPv6Network], NoDecode] = []
+    outward_ca_file: Path | None = None
 
     # Workers
     worker_name: str | None = Field(default=None, pattern=r"^[A-Za-z0-9][A-Za-z0-9._@-]{0,99}$")
@@ -101,7 +119,10 @@ class Settings(BaseSettings):
     worker_lanes: Annotated[list[Lane], NoDecode] = [Lane.INTERACTIVE, Lane.BULK]
     worker_concurrency: int = Field(default=0, ge=0, le=256)
     worker_drain_s: float = Field(default=30.0, ge=0)
+    worker_stop_patience_s: float = Field(default=180.0, gt=0)
+    worker_stuck_s: float = Field(default=60.0, ge=1)
     worker_scratch: Path | None = None
+    worker_memory_bytes: int = Field(default=0, ge=0)
     worker_ready_file: Path | None = None
     worker_task_events: bool = True
     worker_metrics_port: int = Field(default=0, ge=0, le=65535)
@@ -118,7 +139,7 @@ class Settings(BaseSettings):
     volume_max_bytes: int = Field(default=4 * 1024**3, ge=1)
     archive_max_files: int = Field(default=20_000, ge=1)
 
-    @field_validator("worker_lanes", "preload_models", mode="before")
+    @field_validator("worker_lanes", "preload_models", "outward_allow_networks", mode="before")
     @classmethod
     def _comma_separated(cls, value: Any) -> Any:
         """Accepts `a,b` as well as a list."""
@@ -130,6 +151,11 @@ class Settings(BaseSettings):
     def _coherent(self) -> "Settings":
         if self.inference_device == "cpu" and self.worker_pool == "gpu":
             raise ValueError("WORKER_POOL=gpu contradicts INFERENCE_DEVICE=cpu: change one of them")
+        if self.orphan_grace_s < self.lease_s + STORE_PATIENCE_S:
+            raise ValueError(
+                f"ORPHAN_GRACE_S={self.orphan_grace_s:g} is too short: a worker may hold objects without a lease for "
+                f"LEASE_S and {STORE_PATIENCE_S:g} s more"
+            )
         if self.environment == "production":
             secrets = {name: value for name, value in self if isinstance(value, SecretStr)}
             copied = [name.upper() for name, value in secrets.items() if EXAMPLE_SECRET in value.get_secret_value()]
@@ -177,6 +203,13 @@ class Settings(BaseSettings):
         from fleet.keys import parse_api_keys
 
         return parse_api_keys(self.api_keys.get_secret_value())
+
+    @cached_property
+    def webhook_keys(self) -> "WebhookKeys":
+        """What webhooks are signed with. Raises ValidationFailed `invalid-webhook-secrets`."""
+        from fleet.webhook_keys import WebhookKeys, parse_secrets
+
+        return WebhookKeys(parse_secrets(self.webhook_secrets.get_secret_value()))
 
     def unknown_names(self, env_file: Path = Path(".env")) -> list[str]:
         """Names in `.env` that no setting carries: most likely a spelling mistake."""

@@ -62,7 +62,7 @@ class UploadStore:
                 "ttl_s": ttl_s,
             },
         )
-        return _upload(_found(row, upload_id))
+        return upload_of(_found(row, upload_id))
 
     def get(self, upload_id: UUID, tenant: str) -> Upload:
         """Raises NotFound `upload-not-found`, also when it has expired unused."""
@@ -71,7 +71,7 @@ class UploadStore:
     def get_many(self, upload_ids: Sequence[UUID], tenant: str) -> dict[UUID, Upload]:
         """The same for several in one statement; raises for the first that is missing."""
         rows = self._database.run(_SQL["get_uploads"], {"ids": list(upload_ids), "tenant": tenant})
-        uploads = {row["id"]: _alive(_upload(row)) for row in rows}
+        uploads = {row["id"]: _alive(upload_of(row)) for row in rows}
         for upload_id in upload_ids:
             _found(uploads.get(upload_id), upload_id)
         return uploads
@@ -79,25 +79,25 @@ class UploadStore:
     def find_by_key(self, bucket: str, key: str, tenant: str) -> Upload | None:
         """Raises NotFound `upload-not-found` when it has expired unused."""
         row = self._database.one(_SQL["find_upload_by_key"], {"bucket": bucket, "key": key, "tenant": tenant})
-        return _alive(_upload(row)) if row else None
+        return _alive(upload_of(row)) if row else None
 
     def complete(self, upload_id: UUID, tenant: str, sha256: str | None = None) -> Upload:
         parameters = {"id": upload_id, "tenant": tenant, "sha256": sha256}
-        return _upload(_found(self._database.one(_SQL["complete_upload"], parameters), upload_id))
+        return upload_of(_found(self._database.one(_SQL["complete_upload"], parameters), upload_id))
 
     def give_up(self, upload_id: UUID, tenant: str) -> Upload | None:
         """From now on no job can take it: remove its object, then `delete` it. None when a job uses it."""
         row = self._database.one(_SQL["give_up_upload"], {"id": upload_id, "tenant": tenant})
-        return _upload(row) if row else None
+        return upload_of(row) if row else None
 
     def delete(self, upload_id: UUID, tenant: str) -> Upload | None:
         """The deleted upload, whose object was removed before; None when a job uses it or it is unknown."""
         row = self._database.one(_SQL["delete_upload"], {"id": upload_id, "tenant": tenant})
-        return _upload(row) if row else None
+        return upload_of(row) if row else None
 
     def stale(self, limit: int) -> list[Upload]:
         """Unused uploads past their time: remove their objects, then `delete` them."""
-        return [_upload(row) for row in self._database.run(_SQL["stale_uploads"], {"limit": limit})]
+        return [upload_of(row) for row in self._database.run(_SQL["stale_uploads"], {"limit": limit})]
 
 
 def _found(what: Found | None, upload_id: UUID) -> Found:
@@ -112,7 +112,7 @@ def _alive(upload: Upload) -> Upload:
     return upload
 
 
-def _upload(row: Row) -> Upload:
+def upload_of(row: Row) -> Upload:
     reference = ObjectRef(
         bucket=row["bucket"],
         key=row["key"],

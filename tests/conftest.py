@@ -1,11 +1,22 @@
 """Fixtures for every test that needs real servers. Ask for `settings`; they start with the first test that does."""
 
+import locale
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import settings as examples
 
 from fleet.settings import Settings
 from tests.support.servers import Servers, running_servers
+
+#: `pytest --hypothesis-profile=long`: new examples every time, and many; see the tests that ask for it.
+examples.register_profile("long", deadline=None)
+
+
+@pytest.fixture(autouse=True)
+def usual_locale() -> None:
+    """Native readers write numbers under the C locale, and not all put back what they found."""
+    locale.setlocale(locale.LC_CTYPE, "")
 
 
 @pytest.fixture(scope="session")

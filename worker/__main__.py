@@ -3,12 +3,14 @@
 The same as `celery --app worker.app worker`, with a name, and without Celery's banner.
 """
 
+import os
 import sys
 import warnings
 
 from fleet.errors import FleetError
 from fleet.logs import configure_logs, get_logger
 from fleet.settings import read_settings
+from worker.names import worker_name
 
 
 def main() -> None:
@@ -24,11 +26,9 @@ def main() -> None:
     from celery.bin.celery import celery
     from celery.platforms import SecurityWarning
 
-    from worker.device import worker_name
-
     # Celery warns superusers of pickled messages; ours are JSON and carry two ids.
     warnings.simplefilter("ignore", SecurityWarning)
-    command = ["--app=worker.app", "--quiet", "worker", f"--hostname={worker_name(settings)}"]
+    command = ["--app=worker.app", "--quiet", "worker", f"--hostname={worker_name(settings, os.getpid())}"]
     celery.main([*command, "--without-gossip", "--without-mingle", f"--loglevel={settings.log_level}"])
 
 

@@ -12,14 +12,15 @@ from fleet.broker import TASK_NAME
 from fleet.logs import configure_logs, get_logger
 from fleet.settings import Settings
 from worker.boot import STEPS
-from worker.celery_settings import celery_settings
+from worker.celery_settings import PromptAmqp, celery_settings
 
-app = Celery("fleet", set_as_current=False)
+app = Celery("fleet", amqp=PromptAmqp, set_as_current=False)
 app.add_defaults(lambda: celery_settings(Settings()))
 app.steps["worker"].update(STEPS)
 #: Set by the boot steps: what the task below runs with.
 app.process = None
 app.announcer = None
+app.watchdog = None
 log = get_logger(__name__)
 
 
@@ -30,6 +31,8 @@ def run(self: Any, job_id: str, seq: int) -> None:
     if process is None:
         log.error("message before the process was ready", job_id=job_id)
         return
+    if self.app.watchdog is not None:
+        self.app.watchdog.received()
     try:
         process.runner.run(UUID(job_id), seq)
     except ValueError as error:

@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from celery.app.amqp import AMQP
+from kombu.connection import Connection
 from kombu.entity import Queue
 
 from fleet.broker import PRIORITY_STEPS, queues
@@ -34,8 +36,9 @@ def celery_settings(settings: Settings) -> dict[str, Any]:
             "ack_emulation": settings.broker_ack_emulation,
             "unacked_restore_interval": 10,
             "unacked_restore_throttle": 1,
-            # Together these find a half-open link within seconds.
-            "socket_timeout": 10,
+            # Together these find a half-open link within ten seconds: a command is tried three times, and Redis
+            # answers within one second even when it has nothing to say.
+            "socket_timeout": 3,
             "socket_connect_timeout": 5,
             "socket_keepalive": True,
             "health_check_interval": 5,
@@ -68,3 +71,17 @@ def celery_settings(settings: Settings) -> dict[str, Any]:
 def default_concurrency(settings: Settings) -> int:
     """Jobs at once: one volume fills a GPU, two keep a CPU busy while one of them reads or writes."""
     return settings.worker_concurrency or (1 if settings.declared_pool is Pool.GPU else min(2, usable_cpus()))
+
+
+class PromptConnection(Connection):
+    """Back within two seconds after Redis is. Kombu's pauses grow to thirty, and no setting of Celery changes that."""
+
+    def ensure_connection(self, *args: Any, **kwargs: Any) -> Any:
+        pauses = {"interval_start": 0.5, "interval_step": 0.5, "interval_max": 2}
+        return super().ensure_connection(*args, **{**pauses, **kwargs})
+
+
+class PromptAmqp(AMQP):
+    """For `Celery(amqp=...)`."""
+
+    Connection = PromptConnection

@@ -20,6 +20,8 @@ from pydantic import BaseModel, ConfigDict
 from fleet.contracts import MediaKind, ResultKind, Stage
 
 Array = npt.NDArray[Any]
+#: Input name -> shape.
+Shapes = Mapping[str, tuple[int, ...]]
 
 
 class TaskSettings(BaseModel):
@@ -108,9 +110,33 @@ class Model(Protocol):
         """One inference. Raises RunStopped when the job was cancelled, drained or is past its deadline."""
         ...
 
+    def run_bytes(self, shapes: Shapes, weigh_with: "Progress | None" = None) -> int:
+        """Memory in bytes that `run` takes on inputs of these shapes, outputs included and feeds not.
+
+        Goes by earlier runs; without any it is a generous guess. With the run's progress in `weigh_with` a guess is
+        replaced by the truth, which takes some seconds: ask so before a guess makes you refuse a job.
+        """
+        ...
+
+
+class Room(Protocol):
+    """Where a task's large arrays belong, as `Progress.admit` decided."""
+
+    @property
+    def on_disk(self) -> bool:
+        """Whether `zeros` makes arrays in files: slower, and only what is touched at a time takes memory."""
+        ...
+
+    def zeros(self, shape: tuple[int, ...], dtype: npt.DTypeLike) -> Array:
+        """As numpy.zeros. Raises OSError when the disk is full."""
+        ...
+
 
 class Progress(Protocol):
-    """How a task tells where it is. All calls are cheap; call `check` in long loops of our own code."""
+    """How a task tells where it is, and what memory it needs.
+
+    All calls are cheap; call `check` in long loops of our own code, and `admit` before you allocate.
+    """
 
     def stage(self, stage: Stage) -> AbstractContextManager[None]:
         """Times the block under that stage, and shows the stage to the user. Stages may repeat: they add up."""
@@ -122,6 +148,32 @@ class Progress(Protocol):
 
     def check(self) -> None:
         """Raises RunStopped when the run should end."""
+        ...
+
+    @property
+    def memory_bytes(self) -> int:
+        """The most that a run may hold on this worker."""
+        ...
+
+    def admit(self, what: str, peak_bytes: int, *, lean_bytes: int | None = None, scratch_bytes: int = 0) -> Room:
+        """Asks for all the memory that this run will hold at once from here on, in place of what it had asked for.
+
+        Call it once the sizes are known and before anything large exists: with every array at its peak, the model's
+        `run_bytes`, and what becomes of the result, since it holds until the run ends. Small runs (a few MiB) need
+        not ask. Waits until there is room beside the other runs.
+
+        what: begins the sentence of a refusal, for instance "a volume of 512 × 512 × 300 voxels".
+        lean_bytes: the peak when arrays made by the room's `zeros` do not count; give it if you make your large ones
+        so, and a run that would not fit otherwise keeps them on disk.
+        scratch_bytes: files that the run keeps on the worker's disk; they count where that disk is memory.
+
+        Raises InputTooLarge `not-enough-memory` for what can never fit, DependencyError `memory-busy` (tried again)
+        when other processes hold the memory, and RunStopped as `check` does.
+        """
+        ...
+
+    def admit_all(self) -> int:
+        """Waits until no other run holds memory, and takes all that a run can have -> bytes. For the engine."""
         ...
 
 

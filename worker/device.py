@@ -1,8 +1,6 @@
 """The device of a worker process: one GPU or the CPU, proven before anything is promised."""
 
-import os
 import platform
-import socket
 from dataclasses import dataclass
 
 from fleet.contracts import Pool
@@ -45,8 +43,3 @@ def prove_device(settings: Settings, concurrency: int) -> Device:
         concurrency=concurrency,
         intra_op_threads=settings.onnx_intra_op_threads or cores,
     )
-
-
-def worker_name(settings: Settings) -> str:
-    """The configured name, or one that is unique to this process."""
-    return settings.worker_name or f"worker-{os.getpid()}@{socket.gethostname()}"

@@ -5,7 +5,6 @@ carries the runs' progress to the record. A run that ignores its token for long 
 nothing but the end of the process can stop.
 """
 
-import os
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -17,13 +16,11 @@ from fleet.errors import DependencyError
 from fleet.job_values import Token
 from fleet.jobs import JobStore
 from fleet.logs import get_logger
+from worker.exits import ExitCode, end_process
 from worker.progress import JobProgress
 from worker.stop import StopReason, StopToken
 
 _TICK_S = 0.5
-#: Between two windows of a large model on a slow CPU, or in the load of a large graph, a stop may take its time.
-_STUCK_S = 180.0
-_EXIT_STUCK = 70
 log = get_logger(__name__)
 
 
@@ -38,6 +35,10 @@ class Held:
     ends_at: float
     told: tuple[str | None, float] = field(default=(None, 0.0))
 
+    def extend(self, seconds: float) -> None:
+        """The run spent so long waiting for memory, which does not count against it."""
+        self.ends_at += seconds
+
     @property
     def token(self) -> Token:
         return (self.job.id, self.job.attempt)
@@ -46,15 +47,25 @@ class Held:
 class LeaseKeeper:
     """`taking` around a claim, `hold` when it was won, `release` when the run is over."""
 
-    def __init__(self, jobs: JobStore, lease_s: float, *, end_process: Callable[[int], object] = os._exit) -> None:
+    def __init__(
+        self,
+        jobs: JobStore,
+        lease_s: float,
+        *,
+        stop_patience_s: float,
+        end: Callable[[ExitCode], object] = end_process,
+    ) -> None:
+        """`stop_patience_s`: between two windows of a large model, or in its load, a stop may take its time."""
         self._jobs = jobs
         self._lease_s = lease_s
-        self._end_process = end_process
+        self._stop_patience_s = stop_patience_s
+        self._end = end
         self._held: dict[Token, Held] = {}
         #: Threads that are about to claim, or that claimed and do not hold yet.
         self._taking = 0
         self._draining = False
         self._closing = False
+        self._looked_at = time.monotonic()
         self._changed = threading.Condition()
         self._thread = threading.Thread(target=self._keep, name="leases", daemon=True)
 
@@ -82,6 +93,8 @@ class LeaseKeeper:
 
     def hold(self, held: Held) -> None:
         with self._changed:
+            if not self._held:
+                self._looked_at = time.monotonic()
             self._held[held.token] = held
             self._changed.notify_all()
 
@@ -98,6 +111,12 @@ class LeaseKeeper:
     def running(self) -> int:
         with self._changed:
             return len(self._held)
+
+    @property
+    def silent_s(self) -> float:
+        """Seconds since the keeper has looked after the runs, 0 while there are none."""
+        with self._changed:
+            return time.monotonic() - self._looked_at if self._held else 0.0
 
     def drain(self) -> None:
         """From now on nothing new is claimed."""
@@ -118,6 +137,15 @@ class LeaseKeeper:
     def stop_all(self, reason: StopReason) -> None:
         for held in self._snapshot():
             held.stop.set(reason)
+
+    def hand_back_all(self, reason: StopReason) -> None:
+        """For runs that are deaf: their leases go back without them, and the token fences whatever they still do."""
+        for held in self._snapshot():
+            log.warning("a run does not stop: its lease is handed back without it", job_id=str(held.job.id))
+            try:
+                self._jobs.hand_back(held.job, reason.value)
+            except DependencyError as error:
+                log.warning("lease not handed back", job_id=str(held.job.id), code=error.code)
 
     def _snapshot(self) -> list[Held]:
         with self._changed:
@@ -143,6 +171,8 @@ class LeaseKeeper:
                 log.exception("leases not renewed")
             else:
                 renewed_at = time.monotonic() if due else renewed_at
+            # Also after a failure: what is watched here is this thread, not the record.
+            self._looked_at = time.monotonic()
 
     def _tick(self, *, renew: bool) -> None:
         runs = self._snapshot()
@@ -166,9 +196,10 @@ class LeaseKeeper:
         self._tell_progress(runs)
 
     def _end_if_stuck(self, run: Held, now: float) -> None:
-        if run.stop.set_at is not None and now - run.stop.set_at > _STUCK_S:
-            log.critical("a run does not stop: ending the process", job_id=str(run.job.id), after_s=_STUCK_S)
-            self._end_process(_EXIT_STUCK)
+        if run.stop.set_at is not None and now - run.stop.set_at > self._stop_patience_s:
+            job_id, after_s = str(run.job.id), self._stop_patience_s
+            log.critical("a run does not stop: ending the process", job_id=job_id, after_s=after_s)
+            self._end(ExitCode.RUN_STUCK)
 
     def _lost(self, run: Held) -> None:
         with self._changed:

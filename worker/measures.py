@@ -2,15 +2,20 @@
 
 from collections.abc import Mapping
 
-from prometheus_client import CollectorRegistry, Counter, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from fleet.contracts import Job, JobState
 from fleet.metrics import (
     WORKER_CLAIMS_REFUSED,
+    WORKER_MEMORY_GRANTED,
+    WORKER_MEMORY_REFUSED,
+    WORKER_MEMORY_USABLE,
+    WORKER_MEMORY_WAITING,
     WORKER_RUNS,
     WORKER_STAGE_SECONDS,
     WORKER_STAGE_SECONDS_BUCKETS,
 )
+from worker.memory.budget import Budget
 
 
 class Measures:
@@ -26,6 +31,15 @@ class Measures:
             buckets=WORKER_STAGE_SECONDS_BUCKETS,
             registry=self.registry,
         )
+        self._memory_refused = Counter(*WORKER_MEMORY_REFUSED, registry=self.registry)
+
+    def show_memory(self, budget: Budget) -> None:
+        Gauge(*WORKER_MEMORY_USABLE, registry=self.registry).set_function(lambda: budget.usable_bytes)
+        Gauge(*WORKER_MEMORY_GRANTED, registry=self.registry).set_function(lambda: budget.granted_bytes)
+        Gauge(*WORKER_MEMORY_WAITING, registry=self.registry).set_function(lambda: budget.waiting)
+
+    def memory_refused(self) -> None:
+        self._memory_refused.inc()
 
     def claim_refused(self) -> None:
         self._refused.inc()

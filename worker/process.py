@@ -10,14 +10,20 @@ from fleet.database import Database
 from fleet.jobs import JobStore
 from fleet.objects import ObjectStore
 from fleet.settings import Settings
+from worker.claims import Claims
 from worker.codecs import Codecs
-from worker.device import Device, worker_name
+from worker.device import Device
+from worker.engine.arena import share_arena
 from worker.engine.registry import Registry
 from worker.engine.repository import ModelVersion, Repository
 from worker.engine.session import SessionSetup
 from worker.leases import LeaseKeeper
 from worker.measures import Measures
 from worker.media.limits import VolumeLimits
+from worker.memory.share import Memory
+from worker.names import worker_name
+from worker.permits import Permits
+from worker.pulse import Pulse
 from worker.runner import Identity, Runner
 from worker.scratch import Scratch
 from worker.tasks import find_tasks
@@ -39,6 +45,9 @@ class Process:
     measures: Measures
     runner: Runner
     scratch: Scratch
+    permits: Permits
+    pulse: Pulse
+    memory: Memory
 
     @property
     def pid(self) -> int:
@@ -54,20 +63,26 @@ class Process:
         self.broker.close()
         self.database.close()
         self.scratch.close()
+        self.pulse.end()
 
 
 def assemble(settings: Settings, device: Device) -> Process:
     """Builds the process and opens its connections; nothing runs yet."""
-    name = worker_name(settings)
+    name = worker_name(settings, os.getpid())
     # One thread per running job, one for the leases, one for the announcer.
     database = Database(settings.database_dsn, max_connections=device.concurrency + 2).open()
     jobs = JobStore(database)
     broker = Broker(settings.redis_url.get_secret_value())
     repository = Repository(settings.models_path, find_tasks())
-    registry = Registry(repository, lambda version: session_setup(version, device))
-    leases = LeaseKeeper(jobs, settings.lease_s)
     measures = Measures()
     scratch = Scratch(settings.worker_scratch)
+    memory = Memory.of_process(settings.worker_memory_bytes, scratch.folder, measures.memory_refused)
+    measures.show_memory(memory.budget)
+    share_arena()
+    registry = Registry(repository, lambda version: session_setup(version, device), memory.budget)
+    memory.budget.give_back = registry.shrink
+    leases = LeaseKeeper(jobs, settings.lease_s, stop_patience_s=settings.worker_stop_patience_s)
+    permits = Permits()
     codecs = Codecs(_volume_limits(settings), scratch.folder)
     runner = Runner(
         identity=Identity(name, device),
@@ -76,9 +91,10 @@ def assemble(settings: Settings, device: Device) -> Process:
         broker=broker,
         registry=registry,
         codecs=codecs,
+        claims=Claims(jobs, leases, permits, measures, worker=name, lease_s=settings.lease_s),
         leases=leases,
         measures=measures,
-        lease_s=settings.lease_s,
+        memory=memory,
         scratch=scratch.folder,
     )
     return Process(
@@ -94,6 +110,9 @@ def assemble(settings: Settings, device: Device) -> Process:
         measures,
         runner,
         scratch,
+        permits,
+        Pulse(settings.worker_ready_file),
+        memory,
     )
 
 

@@ -1,11 +1,14 @@
 """Where a run is: stage and fraction for its users, seconds per stage for the record."""
 
+import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 
 from fleet.contracts import Stage
+from worker.memory.room import ArrayRoom
+from worker.memory.share import Share
 from worker.stop import StopToken
 
 #: Share of the bar that a stage begins at; inference moves between its own and the next.
@@ -25,6 +28,8 @@ class JobProgress:
     """Progress of one run. Written by the run's thread, read by the lease keeper's."""
 
     def __init__(self, stop: StopToken) -> None:
+        #: The run's part of the worker's memory; without one, whatever is asked for is admitted.
+        self.share: Share | None = None
         self._stop = stop
         self._lock = threading.Lock()
         self._stage: Stage | None = None
@@ -57,6 +62,29 @@ class JobProgress:
 
     def check(self) -> None:
         self._stop.check()
+
+    @property
+    def memory_bytes(self) -> int:
+        return self.share.most_bytes if self.share else sys.maxsize
+
+    def admit(self, what: str, peak_bytes: int, *, lean_bytes: int | None = None, scratch_bytes: int = 0) -> ArrayRoom:
+        """Time spent waiting is shown as time in the queue."""
+        if self.share is None:
+            return ArrayRoom()
+        return self.share.admit(
+            what,
+            peak_bytes,
+            lean_bytes=lean_bytes,
+            scratch_bytes=scratch_bytes,
+            check=self._stop.check,
+            queueing=self._queueing,
+        )
+
+    def admit_all(self) -> int:
+        return self.share.admit_all(self._stop.check, self._queueing) if self.share else sys.maxsize
+
+    def _queueing(self) -> AbstractContextManager[None]:
+        return self.stage(Stage.QUEUE)
 
     def note(self, stage: Stage, seconds: float) -> None:
         """A duration that was measured elsewhere."""

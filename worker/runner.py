@@ -20,10 +20,12 @@ from pydantic import ValidationError
 from fleet.broker import Broker
 from fleet.contracts import Artifact, Job, JobInput, JobState, RanOn, Stage
 from fleet.errors import DependencyError, FleetError, NoCapableWorker, NotFound, RunStopped, ValidationFailed
-from fleet.job_values import Claim, Ending
+from fleet.job_values import Ending
 from fleet.jobs import JobStore
 from fleet.logs import get_logger
 from fleet.objects import ObjectStore, result_key
+from fleet.settings import STORE_PATIENCE_S
+from worker.claims import Claims
 from worker.codecs import Codecs
 from worker.contract import Encoded, Source, TaskParams
 from worker.device import Device
@@ -31,16 +33,17 @@ from worker.engine.manifest import faults
 from worker.engine.registry import LoadedModel, Registry
 from worker.leases import Held, LeaseKeeper
 from worker.measures import Measures
+from worker.memory.share import Memory
 from worker.progress import JobProgress
 from worker.stop import StopReason, StopToken
 
 log = get_logger(__name__)
 T = TypeVar("T")
-#: How long a run waits for the record or the object store to come back before it gives up its work.
-_PATIENCE_S = 120.0
-_CLAIM_AGAIN_S = 2.0
 #: How long a job waits for a worker that holds its model, after one that does not took it.
 _OTHER_WORKER_S = 5.0
+_FETCH_PATIENCE_S = 10.0
+#: Less than a draining worker is given for it.
+_DRAIN_PATIENCE_S = 8.0
 _NOTHING = Ending({}, None)
 
 
@@ -74,9 +77,10 @@ class Runner:
         broker: Broker,
         registry: Registry,
         codecs: Codecs,
+        claims: Claims,
         leases: LeaseKeeper,
         measures: Measures,
-        lease_s: float,
+        memory: Memory,
         scratch: Path | None,
     ) -> None:
         self._identity = identity
@@ -85,9 +89,10 @@ class Runner:
         self._broker = broker
         self._registry = registry
         self._codecs = codecs
+        self._claims = claims
         self._leases = leases
         self._measures = measures
-        self._lease_s = lease_s
+        self._memory = memory
         self._scratch = scratch
 
     def run(self, job_id: UUID, seq: int) -> None:
@@ -95,36 +100,16 @@ class Runner:
 
         `seq` is that of the message. Raises what nobody foresaw before a claim was won.
         """
-        with self._leases.taking() as allowed:
-            claim = self._claim(job_id, seq) if allowed else None
-            if claim is None:
+        with self._claims.taken(job_id, seq) as held:
+            if held is None:
                 return
-            stop = StopToken()
-            progress = JobProgress(stop)
-            progress.note(Stage.QUEUE, claim.waited_s)
-            held = Held(claim.job, stop, progress, time.monotonic() + claim.job.execution_timeout_s)
-            self._leases.hold(held)
-        job = claim.job
-        with structlog.contextvars.bound_contextvars(job_id=str(job.id), model=f"{job.model}/{job.version}"):
-            self._attempt(held)
-
-    def _claim(self, job_id: UUID, seq: int) -> Claim | None:
-        """With the record away, waits in this thread: the message is worth as much later as now."""
-        while True:
-            try:
-                claim = self._jobs.claim(job_id, self._identity.name, self._lease_s, seq)
-            except DependencyError as error:
-                log.warning("no claim", job_id=str(job_id), code=error.code)
-                if self._leases.wait_draining(_CLAIM_AGAIN_S):
-                    return None
-            else:
-                if claim is None:
-                    self._measures.claim_refused()
-                    log.debug("claim refused", job_id=str(job_id))
-                return claim
+            job = held.job
+            with structlog.contextvars.bound_contextvars(job_id=str(job.id), model=f"{job.model}/{job.version}"):
+                self._attempt(held)
 
     def _attempt(self, held: Held) -> None:
         run = Run(held.job, held.stop, held.progress)
+        share = run.progress.share = self._memory.share(held.extend)
         ended: Job | None = None
         try:
             with tempfile.TemporaryDirectory(
@@ -144,6 +129,7 @@ class Runner:
             log.exception("run failed unexpectedly", attempt=run.job.attempt)
             ended = self._give_up(run, FleetError(f"unexpected {type(error).__name__} in the worker"))
         finally:
+            share.release()
             self._leases.release(held)
         self._conclude(run, ended)
 
@@ -151,10 +137,12 @@ class Runner:
         """The straight path; the job as it was committed, or None when the token had become stale."""
         job, progress = run.job, run.progress
         with progress.stage(Stage.LOAD):
-            loaded = run.loaded = self._load(job)
+            loaded = run.loaded = self._load(job, progress)
         task = loaded.version.task
         params = parsed_params(loaded, job)
         with progress.stage(Stage.FETCH):
+            if stored := sum(item.object.size for item in job.inputs if item.object is not None):
+                progress.admit(f"an input of {stored:,} bytes", 0, scratch_bytes=stored)
             fetched = [self._fetch(run, scratch / f"input-{n}", item) for n, item in enumerate(job.inputs)]
         with progress.stage(Stage.DECODE):
             media = self._codecs.decode(task.accepts, [source for source, _ in fetched], params, progress)
@@ -173,9 +161,9 @@ class Runner:
             )
         )
 
-    def _load(self, job: Job) -> LoadedModel:
+    def _load(self, job: Job, progress: JobProgress) -> LoadedModel:
         try:
-            return self._registry.load(job.model, job.version)
+            return self._registry.load(job.model, job.version, progress)
         except NotFound as error:
             raise NoCapableWorker(error.message) from error
 
@@ -186,7 +174,15 @@ class Runner:
             return Source(path, item.inline.name or "", item.inline.media_type), item
         assert item.object is not None  # noqa: S101 (an input is one or the other)
         reference = item.object
-        checked = self._patiently(lambda: self._objects.fetch(reference, path, lambda _: run.stop.check()), run.stop)
+        try:
+            checked = self._patiently(
+                lambda: self._objects.fetch(reference, path, lambda _: run.stop.check()), run.stop, _FETCH_PATIENCE_S
+            )
+        except DependencyError as error:
+            if not error.retryable:
+                raise
+            # Nothing is done yet that waiting could save, and others may not need the object store.
+            raise NoCapableWorker(f"its input cannot be read now: {error.message}", code="input-unavailable") from error
         return Source(path, reference.name or "", reference.media_type), JobInput(object=checked)
 
     def _store(self, run: Run, encoded: Encoded) -> list[Artifact]:
@@ -198,9 +194,9 @@ class Runner:
         return artifacts
 
     @staticmethod
-    def _patiently(call: Callable[[], T], stop: StopToken | None = None) -> T:
+    def _patiently(call: Callable[[], T], stop: StopToken | None = None, within_s: float = STORE_PATIENCE_S) -> T:
         """Repeats a call while a dependency is away: minutes of work are not thrown away for seconds of outage."""
-        give_up_at, pause = time.monotonic() + _PATIENCE_S, 0.5
+        give_up_at, pause = time.monotonic() + within_s, 0.5
         while True:
             try:
                 return call()
@@ -233,7 +229,8 @@ class Runner:
     def _give_up(self, run: Run, error: FleetError) -> Job | None:
         """Writes how the attempt ended; the job as it is then, or None for a stale token."""
         try:
-            return self._record_end(run, error)
+            within_s = _DRAIN_PATIENCE_S if run.stop.reason is StopReason.DRAINED else STORE_PATIENCE_S
+            return self._patiently(lambda: self._record_end(run, error), within_s=within_s)
         except DependencyError as outage:
             # The lease lapses and the reconciler takes over.
             log.error("the end of a run could not be recorded", code=outage.code, ending=error.code)
@@ -247,7 +244,7 @@ class Runner:
         if isinstance(error, NoCapableWorker):
             # Another worker may hold the model, as in a rolling deployment; this one is not to judge.
             log.warning("job handed back", reason=error.message)
-            return self._jobs.hand_back(job, error.code, _OTHER_WORKER_S)
+            return self._jobs.hand_back(job, error.code, _OTHER_WORKER_S * 2 ** min(job.forgiven, 4))
         if not isinstance(error, RunStopped):
             log.warning("run failed", code=error.code, reason=error.message, attempt=job.attempt)
             return self._jobs.fail(job, error, self._ending(run))

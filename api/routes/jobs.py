@@ -1,17 +1,19 @@
-"""/api/v1/jobs: submit, look, wait, cancel."""
+"""/api/v1/jobs: submit, look, wait, cancel, retry, delete."""
 
+import re
 from datetime import UTC, datetime
 from typing import Annotated, Any
 from uuid import UUID
 
 import orjson
 from fastapi import Query, Request, Response
+from pydantic import BeforeValidator
 from starlette.concurrency import run_in_threadpool
 
 from api.document import IDEMPOTENCY_KEY, PREFER, TRACEPARENT
 from api.guarded import guarded_router, problems
 from api.headers import idempotency_key, preferred_wait_s, trace_context
-from api.requests import JobRequest
+from api.requests import JobRequest, RetryRequest
 from api.services import BaseUrl, Core, Services, Tenant
 from api.submission import Caller
 from api.views import API, JobPageView, JobView, job_view, location
@@ -20,7 +22,18 @@ from fleet.errors import Conflict, NotFound, ValidationFailed
 from fleet.ids import new_id
 from fleet.job_values import JobFilter
 
+
+def _dated(value: Any) -> Any:
+    """Pydantic would also read a number, as seconds since 1970, which the document does not say."""
+    if isinstance(value, str) and not re.match(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", value):
+        raise ValueError("must be a date and time such as 2026-01-31T12:00:00Z")
+    return value
+
+
+When = Annotated[datetime, BeforeValidator(_dated)]
 router = guarded_router(f"{API}/jobs", "jobs")
+#: What a DELETE waits for the object store before it leaves the rest to the sweeper.
+_REMOVAL_S = 2.0
 
 
 @router.post(
@@ -64,8 +77,8 @@ def list_jobs(  # noqa: PLR0917 (the framework passes them by name)
     task: Annotated[str | None, Query(max_length=128)] = None,
     priority: PriorityName | None = None,
     label: Annotated[list[str], Query(max_length=32, description="`name:value`; several must all fit")] = [],  # noqa: B006
-    created_after: datetime | None = None,
-    created_before: datetime | None = None,
+    created_after: When | None = None,
+    created_before: When | None = None,
     limit: Annotated[int, Query(ge=1, le=200)] = 50,
     cursor: Annotated[str | None, Query(max_length=64)] = None,
 ) -> Response:
@@ -128,6 +141,28 @@ def cancel_job(job_id: str, core: Core, tenant: Tenant, base_url: BaseUrl) -> Re
     if job.state.ended:
         core.doorbell.ended([job])
     return job_view(job, base_url).answer(200 if job.state.ended else 202)
+
+
+@router.post("/{job_id}/retry", status_code=202, response_model=JobView, responses=problems(400, 404, 409, 415))
+def retry_job(job_id: str, core: Core, tenant: Tenant, base_url: BaseUrl, body: RetryRequest | None = None) -> Response:
+    """Queues a job once more that failed, was cancelled or has expired: the same id, and all its attempts again."""
+    job = core.submission.retry(known_id(job_id), tenant, body.deadline_s if body else None)
+    return job_view(job, base_url).answer(202, {"location": location(base_url, f"jobs/{job.id}")})
+
+
+@router.delete(
+    "/{job_id}",
+    status_code=204,
+    response_class=Response,
+    responses={202: {"description": "It is hidden, and removed as soon as it has stopped"}, **problems(404)},
+)
+def delete_job(job_id: str, core: Core, tenant: Tenant) -> Response:
+    """Removes the job with its results, and with the uploads that no other job uses. A running one is stopped.
+
+    204 when all is gone, 202 when the rest follows within seconds. Either way nobody sees it from now on.
+    """
+    gone = core.removal.delete(known_id(job_id), tenant, _REMOVAL_S)
+    return Response(status_code=204 if gone else 202)
 
 
 def known_id(text: str) -> UUID:

@@ -1,5 +1,6 @@
-"""`fleet jobs`: find, follow, cancel and fetch jobs."""
+"""`fleet jobs`: find, follow, cancel, retry, fetch and delete jobs."""
 
+import sys
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -8,7 +9,7 @@ import typer
 
 from cli.connection import DataOption, UrlOption, connect
 from cli.exits import CommandFailed, Exit
-from cli.following import CancelOption, OutOption, TimeoutOption, described, follow, show_end
+from cli.following import CancelOption, OutOption, TimeoutOption, described, follow, print_event, show_end
 from cli.live import Live
 from cli.output import JsonOption, assignments, console, note, print_json, shown_path
 from fleet.contracts import PriorityName, ShownState
@@ -16,7 +17,7 @@ from fleet.contracts import PriorityName, ShownState
 if TYPE_CHECKING:
     from fleet_client import Job
 
-app = typer.Typer(help="Find, follow, cancel and fetch jobs.", no_args_is_help=True, add_completion=False)
+app = typer.Typer(help="Find, follow, retry, fetch and delete jobs.", no_args_is_help=True, add_completion=False)
 
 JobId = Annotated[str, typer.Argument(metavar="ID", help="As `fleet submit` and `fleet jobs list` print it.")]
 
@@ -87,6 +88,21 @@ def wait(
 
 
 @app.command()
+def events(
+    job_id: JobId,
+    *,
+    timeout: TimeoutOption = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Each line is the job as JSON.")] = False,
+    url: UrlOption = None,
+    data: DataOption = None,
+) -> None:
+    """Print a line whenever the job has changed, from how it is now up to its end."""
+    with connect(url, data, tries_again=5) as client:
+        for record in client.job(job_id).events(timeout=timeout):
+            print_event(record, as_json=as_json)
+
+
+@app.command()
 def cancel(job_id: JobId, as_json: JsonOption = False, url: UrlOption = None, data: DataOption = None) -> None:
     """Cancel a job. A running one is `cancelling` until its worker has stopped; `fleet jobs wait` sees the end."""
     with connect(url, data) as client:
@@ -122,6 +138,65 @@ def save(
     else:
         for path in files:
             typer.echo(shown_path(path))
+
+
+@app.command()
+def retry(
+    job_id: JobId,
+    *,
+    deadline: Annotated[
+        float | None, typer.Option(min=0, metavar="SECONDS", help="From now; else as long as it had at first.")
+    ] = None,
+    as_json: JsonOption = False,
+    url: UrlOption = None,
+    data: DataOption = None,
+) -> None:
+    """Queue a job once more that failed, was cancelled or has expired. It keeps its id."""
+    with connect(url, data) as client:
+        job = client.job(job_id).retry(deadline)
+    if as_json:
+        print_json(described(job))
+    else:
+        typer.echo(f"{job.id} {job.state}")
+
+
+@app.command()
+def delete(
+    job_ids: Annotated[list[str], typer.Argument(metavar="ID...", help="As `fleet jobs list` prints them.")],
+    *,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    as_json: JsonOption = False,
+    url: UrlOption = None,
+    data: DataOption = None,
+) -> None:
+    """Delete jobs for good, with their results and with the inputs that no other job uses. Running ones are stopped."""
+    with connect(url, data) as client:
+        # All of them are looked up before the first is deleted: a mistyped id deletes nothing.
+        jobs = [client.job(job_id) for job_id in dict.fromkeys(job_ids)]
+        if not yes:
+            _confirm(jobs)
+        deleted = []
+        for job in jobs:
+            gone = job.delete()
+            deleted.append({"id": job.id, "gone": gone})
+            if not as_json:
+                typer.echo(f"{job.id} deleted" + ("" if gone else "; what it stored goes as soon as it has stopped"))
+    if as_json:
+        print_json(deleted)
+
+
+def _confirm(jobs: "list[Job]") -> None:
+    if not sys.stdin.isatty():
+        raise CommandFailed(
+            "deleting asks first, and nobody is there to answer",
+            code="confirmation-needed",
+            exit_code=Exit.USAGE,
+            hint="say --yes",
+        )
+    for job in jobs:
+        note(f"{job.id} {job.record.model} {job.state}")
+    which = "this job" if len(jobs) == 1 else f"these {len(jobs)} jobs"
+    typer.confirm(f"Delete {which} for good?", abort=True, err=True)
 
 
 def _ended(job: "Job") -> "Job":

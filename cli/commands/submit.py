@@ -6,14 +6,16 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cli.connection import DataOption, UrlOption, connect
+from cli.durations import duration_s
 from cli.exits import Exit
 from cli.following import CancelOption, OutOption, TimeoutOption, described, follow, show_end
 from cli.live import Live
 from cli.output import JsonOption, assignments, note, print_json, typed
 from fleet.contracts import Lane, PriorityName
+from fleet.webhook_values import JobEvent
 
 if TYPE_CHECKING:
-    from fleet_client import Client, Job
+    from fleet_client import Callback, Client, Job
 
 
 def submit(
@@ -39,6 +41,17 @@ def submit(
         float | None,
         typer.Option(min=0, metavar="SECONDS", help="The job expires when it has not ended after this."),
     ] = None,
+    keep: Annotated[
+        str | None,
+        typer.Option(metavar="TIME", help="Keep it so long after its end, as 45min, 12h or 30d; else as set up."),
+    ] = None,
+    callback: Annotated[
+        str | None, typer.Option(metavar="URL", help="Tell this receiver of the job's end by webhook.")
+    ] = None,
+    callback_event: Annotated[
+        list[JobEvent] | None,
+        typer.Option("--callback-event", help="Tell it of this instead; may be repeated.", show_default=False),
+    ] = None,
     idempotency_key: Annotated[
         str | None, typer.Option(help="Repeating a submit with the same key gives the first job.")
     ] = None,
@@ -55,6 +68,7 @@ def submit(
     """
     params = typed(assignments(param or [], "--param"))
     labels = assignments(label or [], "--label")
+    retention_s = None if keep is None else duration_s(keep, "--keep")
     with connect(url, data, tries_again=5) as client, Live() as live:
         job = _submitted(
             client,
@@ -68,6 +82,8 @@ def submit(
             lane=lane.value if lane else None,
             labels=labels,
             deadline_s=deadline,
+            retention_s=retention_s,
+            callback=_callback(callback, callback_event or []),
             idempotency_key=idempotency_key,
         )
         if not no_wait:
@@ -86,3 +102,13 @@ def _submitted(client: "Client", live: Live, **request: object) -> "Job":
     except KeyboardInterrupt:
         note("\ninterrupted while sending: most likely no job was made; `fleet jobs list` shows it")
         raise typer.Exit(Exit.INTERRUPTED) from None
+
+
+def _callback(url: str | None, events: list[JobEvent]) -> "Callback | None":
+    if url is None:
+        if events:
+            raise typer.BadParameter("it needs --callback URL", param_hint="--callback-event")
+        return None
+    from fleet_client import Callback
+
+    return Callback(url=url, events=[event.value for event in events])

@@ -8,6 +8,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from cli.stack import fleet_processes, postgres, seaweedfs, valkey
+from cli.stack.burials import Burials
 from cli.stack.child import Service
 from cli.stack.external import External
 from cli.stack.front_door import FrontDoor, open_front_door
@@ -77,6 +78,8 @@ class Blueprint:
             told |= seaweedfs.settings(self._state)
         if self.front_door is not None:
             told |= self.front_door.environment
+            if not self._base.webhook_secrets.get_secret_value():
+                told["WEBHOOK_SECRETS"] = self._state.secrets["webhooks"]
         if self.models is not None:
             told["MODELS_PATH"] = str(self.models)
         return told | dict(self._options.environment)
@@ -102,10 +105,10 @@ class Blueprint:
         door = self.front_door
         if door is None:
             return []
-        inherited = self._inherited()
+        inherited = self.inherited
         return [fleet_processes.api(inherited, probe_host=door.reachable_host, port=door.port, workdir=Path.cwd())]
 
-    def workers(self) -> list[Service]:
+    def workers(self, burials: Burials) -> list[Service]:
         """Raises ValidationFailed `extra-missing` when this environment cannot run one."""
         if self._options.workers and not (find_spec("celery") and find_spec("onnxruntime")):
             raise ValidationFailed(
@@ -113,7 +116,7 @@ class Blueprint:
                 "or start without workers (--workers 0)",
                 code="extra-missing",
             )
-        inherited = self._inherited()
+        inherited = self.inherited
         # Several stacks may share one external database, and with it one list of workers.
         prefix = f"{socket.gethostname()}-{self._state.stack_id}"
         return [
@@ -125,6 +128,7 @@ class Blueprint:
                 drain_s=self.settings.worker_drain_s,
                 own_scratch=self._base.worker_scratch is None,
                 workdir=Path.cwd(),
+                burials=burials,
             )
             for number in range(1, self._options.workers + 1)
         ]
@@ -142,7 +146,9 @@ class Blueprint:
             "Redis": shown_url(settings.redis_url.get_secret_value()),
         }
 
-    def _inherited(self) -> dict[str, str]:
+    @property
+    def inherited(self) -> dict[str, str]:
+        """The whole environment of api and workers."""
         # Handed on, not read: api and workers find LOG_LEVEL and the like in it, and ours override what is theirs.
         return {**os.environ, **self.environment}
 

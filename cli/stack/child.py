@@ -1,9 +1,9 @@
-"""One supervised process: started in a session of its own, its output in a file, its end asked for politely.
+"""One supervised process: started in a session of its own, its end asked for politely, its silence not borne for ever.
 
                start            probe ok               exits
     stopped ─────────▶ starting ─────────▶ healthy ───────────▶ waiting ──(back-off)──▶ starting
                           │                   ▲ │ probe fails
-                          └── exits ─▶ ...    └─┴─▶ unhealthy
+                          └── exits ─▶ ...    └─┴─▶ unhealthy ──(hangs)──▶ killed ─▶ waiting ─▶ ...
 
 Children must be started from the main thread: the kernel sends the death signal when the *thread* that forked ends.
 """
@@ -21,6 +21,7 @@ from typing import Any
 
 from cli.stack.backoff import Backoff
 from cli.stack.death_signal import die_with_parent, forking
+from cli.stack.evidence import how_it_ended, oom_kills
 from cli.stack.interruption import Interruption
 from cli.stack.logs import open_log
 from fleet.errors import DependencyError
@@ -56,6 +57,12 @@ class Service:
     ready: Callable[[int], None]
     #: The same while it runs, cheaper where that is possible; `ready` when None.
     alive: Callable[[int], None] | None = None
+    #: Raises DependencyError when the process itself hangs, whatever its servers do; after `hangs_after_s` of that it
+    #: is to be killed. None: it is never killed for its silence.
+    vital: Callable[[int], None] | None = None
+    hangs_after_s: float = 15.0
+    #: Told of its end: pid, exit code (negative for a signal), and how it ended in words.
+    ended: Callable[[int, int, str], None] | None = None
     #: Signals that ask for its end and the seconds to wait after each; SIGKILL to its group comes last.
     stop: Sequence[tuple[signal.Signals, float]] = ((signal.SIGTERM, 10.0),)
     #: What it gets when the supervisor dies.
@@ -69,7 +76,8 @@ class Service:
 class Child:
     """The running side of a Service."""
 
-    def __init__(self, service: Service, log: Path) -> None:
+    def __init__(self, service: Service, log: Path | None) -> None:
+        """Without a log its output goes where ours goes."""
         self.service = service
         self.name = service.name
         self.log = log
@@ -84,6 +92,9 @@ class Child:
         self._start_limits_s = list(service.start_limits_s)
         self._asked = False
         self._leads_group = False
+        self._killed_for: str | None = None
+        self._oom_kills: int | None = None
+        self._silent_since: float | None = None
 
     @property
     def pid(self) -> int | None:
@@ -98,7 +109,7 @@ class Child:
         """Returns the pid. Raises DependencyError `process-not-started` when the program cannot be run."""
         try:
             launch = self.service.prepare()
-            output = open_log(self.log)
+            output = open_log(self.log) if self.log is not None else None
         except OSError as error:
             raise DependencyError(f"{self.name} cannot be prepared: {error}", code="process-not-started") from error
         try:
@@ -107,7 +118,7 @@ class Child:
                     list(launch.argv),
                     stdin=subprocess.DEVNULL,
                     stdout=output,
-                    stderr=subprocess.STDOUT,
+                    stderr=None if output is None else subprocess.STDOUT,
                     cwd=launch.cwd,
                     env=dict(launch.environment),
                     # Ctrl-C in the terminal must reach the supervisor alone: the order of the stop is its business.
@@ -120,10 +131,13 @@ class Child:
                 f"{self.name} cannot be started: {error}", code="process-not-started", program=str(launch.argv[0])
             ) from error
         finally:
-            os.close(output)
+            if output is not None:
+                os.close(output)
         self._started = time.monotonic()
         self._asked = False
         self._leads_group = True
+        self._killed_for = self._silent_since = None
+        self._oom_kills = oom_kills()
         self.started_at = time.time()
         self.state = ChildState.STARTING
         self.fault = "starting"
@@ -142,6 +156,9 @@ class Child:
             # What a killed process had started goes with it.
             with suppress(ProcessLookupError, PermissionError):
                 os.killpg(self._process.pid, signal.SIGKILL)
+            if self.service.ended is not None:
+                how = how_it_ended(code, killed_for=self._killed_for, oom_kills=self._oom_kills_since_start())
+                self.service.ended(self._process.pid, code, how)
         return True
 
     def probe(self) -> bool:
@@ -162,6 +179,26 @@ class Child:
         self._start_limits_s = list(self.service.start_limits_s)
         return True
 
+    def hangs(self) -> bool:
+        """Whether it has shown no sign of life for longer than its service allows. While it starts it does not hang."""
+        if self.service.vital is None or self._process is None or self.state is ChildState.STARTING:
+            return False
+        try:
+            self.service.vital(self._process.pid)
+        except DependencyError as error:
+            self.fault = str(error)
+            self._silent_since = self._silent_since or time.monotonic()
+            return time.monotonic() - self._silent_since > self.service.hangs_after_s
+        self._silent_since = None
+        return False
+
+    def kill(self, reason: str) -> None:
+        """Ends it at once, with all that it had started; `ended` tells when that has happened."""
+        if self._process is not None and not self.ended():
+            self._killed_for = reason
+            with suppress(ProcessLookupError):
+                os.killpg(self._process.pid, signal.SIGKILL)
+
     def start_limit_passed(self) -> bool:
         """Whether the next of the service's start limits has run out; each is told once."""
         if self.state is ChildState.STARTING and self._start_limits_s and self.age_s > self._start_limits_s[0]:
@@ -172,7 +209,7 @@ class Child:
     def ask_to_stop(self) -> None:
         """Sends the first stop signal, so that several children can be on their way out at once."""
         if not self.ended() and not self._asked:
-            self._signal(self.service.stop[0][0])
+            self.send(self.service.stop[0][0])
             # Once only: to many servers a second signal means "at once, and never mind the work".
             self._asked = True
 
@@ -185,11 +222,10 @@ class Child:
             if self.ended():
                 break
             if stage > 0:
-                self._signal(number)
+                self.send(number)
             self._wait(grace_s, interruption)
         if not self.ended():
-            with suppress(ProcessLookupError):
-                os.killpg(self._process.pid, signal.SIGKILL)
+            self.kill("it did not end when it was asked to")
             self._process.wait()
             self.ended()
         self._process = None
@@ -197,10 +233,14 @@ class Child:
         self.fault = None
         return self.last_exit
 
-    def _signal(self, number: signal.Signals) -> None:
+    def send(self, number: signal.Signals) -> None:
         if self._process is not None:
             with suppress(ProcessLookupError):
                 self._process.send_signal(number)
+
+    def _oom_kills_since_start(self) -> int:
+        now = oom_kills()
+        return now - self._oom_kills if now is not None and self._oom_kills is not None else 0
 
     def _wait(self, limit_s: float, interruption: Interruption | None) -> None:
         begin = time.monotonic()

@@ -7,10 +7,15 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from cli.stack import probes
+from cli.stack.burials import Burials
 from cli.stack.child import Launch, Service
 from cli.stack.layout import Layout
+from cli.stack.pulse_check import PulseCheck, takes_jobs
 
 API = "api"
+_API_HANGS_AFTER_S = 45.0
+#: What a worker may take after its drain, see worker/boot/watch.py.
+_HAND_BACK_S = 30.0
 
 
 def worker_name(number: int) -> str:
@@ -23,6 +28,9 @@ def api(environment: Mapping[str, str], *, probe_host: str, port: int, workdir: 
         API,
         lambda: Launch(_python("api"), environment, workdir),
         ready=lambda _pid: probes.http_answers(probe_host, port, "/readyz"),
+        # Not ready may mean that PostgreSQL is away, which a new api would not change.
+        vital=lambda _pid: probes.http_answers(probe_host, port, "/livez"),
+        hangs_after_s=_API_HANGS_AFTER_S,
         stop=((signal.SIGTERM, 15.0),),
     )
 
@@ -36,6 +44,7 @@ def worker(
     drain_s: float,
     own_scratch: bool,
     workdir: Path,
+    burials: Burials,
 ) -> Service:
     """Ready when it consumes: it writes its pid to WORKER_READY_FILE. `drain_s` is WORKER_DRAIN_S.
 
@@ -62,9 +71,11 @@ def worker(
     return Service(
         name,
         prepare,
-        ready=lambda pid: probes.ready_file_names(ready_file, pid),
-        # It hands its running jobs back by itself after the drain; ten seconds for that.
-        stop=((signal.SIGTERM, drain_s + 10.0),),
+        ready=lambda pid: takes_jobs(ready_file, pid),
+        vital=PulseCheck(ready_file),
+        # It hands its running jobs back by itself after the drain, and ends itself when it cannot.
+        stop=((signal.SIGTERM, drain_s + _HAND_BACK_S),),
+        ended=lambda pid, code, how: burials.bury(unique_name, pid, code, how),
     )
 
 

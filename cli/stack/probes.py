@@ -5,7 +5,6 @@ The same probes serve our own servers and external ones. Timeouts are short: the
 
 import http.client
 import io
-from pathlib import Path
 
 from fleet.errors import DependencyError
 from fleet.settings import Settings
@@ -100,13 +99,3 @@ def http_answers(host: str, port: int, path: str) -> None:
         connection.close()
     if answer.status != http.client.OK:
         raise DependencyError(f"GET {path} answers {answer.status}: {body}", code="api-unavailable")
-
-
-def ready_file_names(path: Path, pid: int) -> None:
-    """The file holds the pid: the process has written it, not a predecessor."""
-    try:
-        content = path.read_text("ascii").strip()
-    except (OSError, ValueError) as error:
-        raise DependencyError("the worker does not consume yet", code="worker-not-ready") from error
-    if content != str(pid):
-        raise DependencyError(f"the worker's ready file names pid {content[:20]!r}", code="worker-not-ready")

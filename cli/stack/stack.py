@@ -18,6 +18,7 @@ from typing import Self
 
 from cli.stack import discovery, identity, reap, seaweedfs, state
 from cli.stack.blueprint import Blueprint, Options
+from cli.stack.burials import Burials
 from cli.stack.child import Child
 from cli.stack.external import External
 from cli.stack.interruption import Interruption
@@ -31,6 +32,7 @@ from cli.stack.supervisor import Supervisor
 from fleet.settings import Settings
 
 _TICK_S = 0.2
+_BURIAL_S = 3.0
 _LOW_DISK_BYTES = 2 * 1024**3
 
 
@@ -113,6 +115,10 @@ class Stack:
         """Of the children that run, by name: valkey, postgres, seaweedfs, api, worker-1, ..."""
         return {child.name: child.pid for child in self._children() if child.pid is not None}
 
+    def child(self, name: str) -> Child:
+        """One of its processes, by its name in `pids`. Raises KeyError for a name that this stack does not have."""
+        return {child.name: child for child in self._children()}[name]
+
     def settings(self) -> Settings:
         """What a process of this stack reads; `.env` is left out."""
         return self.plan.settings
@@ -186,7 +192,8 @@ class Stack:
         self._warn_of_low_disk(plan)
         servers = [[Child(service, self.layout.log(service.name))] for service in plan.servers(self.interruption)]
         api = [Child(service, self.layout.log(service.name)) for service in plan.api()]
-        workers = [Child(service, self.layout.log(service.name)) for service in plan.workers()]
+        burials = Burials(plan.inherited, Path.cwd(), quiet=True)
+        workers = [Child(service, self.layout.log(service.name)) for service in plan.workers(burials)]
         self._supervisor = supervisor = Supervisor(
             [*servers, api, workers],
             self._journal,
@@ -196,6 +203,8 @@ class Stack:
             ports_of=lambda child: [self._state.ports[role] for role in child.service.ports],
             replace_ports=self._replace_ports,
             on_change=self._publish,
+            # While the record is still there.
+            on_group_stopped=lambda: burials.settle(_BURIAL_S),
         )
         self._options.external.check()
         # The slowest first; PostgreSQL may have a cluster to make meanwhile.

@@ -11,6 +11,7 @@ from cli.stack import ports
 from cli.stack.layout import Layout
 from cli.stack.private_file import write_private
 from fleet.errors import ValidationFailed
+from fleet.webhook_keys import written
 
 #: name -> bytes of randomness. The `seaweedfs_jwt_*` close its internal HTTP ports to other local processes.
 _SECRETS = {
@@ -41,6 +42,7 @@ class State(BaseModel):
         """Fills in missing secrets, and gives every role a port that is free now."""
         generated = {name: secrets.token_urlsafe(size) for name, size in _SECRETS.items()}
         generated["s3_access"] = "FLEET" + secrets.token_hex(8).upper()
+        generated["webhooks"] = written(secrets.token_bytes(32))
         self.secrets = {**generated, **self.secrets}
         self.ports = ports.assign(self.ports, port_names)
 

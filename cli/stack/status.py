@@ -20,7 +20,7 @@ class ChildStatus(BaseModel):
     restarts: int
     last_exit: int | None
     fault: str | None
-    log: Path
+    log: Path | None
 
 
 def child_status(child: Child) -> ChildStatus:

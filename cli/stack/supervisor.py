@@ -36,6 +36,7 @@ class Supervisor:
         ports_of: Callable[[Child], Sequence[int]],
         replace_ports: Callable[[Child], None],
         on_change: Callable[[], None],
+        on_group_stopped: Callable[[], None] = lambda: None,
         probe_every_s: float = 5.0,
     ) -> None:
         self._groups = groups
@@ -46,6 +47,7 @@ class Supervisor:
         self._ports_of = ports_of
         self._replace_ports = replace_ports
         self._on_change = on_change
+        self._on_group_stopped = on_group_stopped
         self._probe_every_s = probe_every_s
         self._next_probe: dict[str, float] = {}
         self._next_start: dict[str, float] = {}
@@ -103,7 +105,7 @@ class Supervisor:
 
     def rotate_logs(self) -> None:
         for child in self.children:
-            if rotate(child.log, self._log_limit):
+            if child.log is not None and rotate(child.log, self._log_limit):
                 self._journal.write("log rotated", process=child.name)
 
     def stop(self) -> None:
@@ -116,6 +118,7 @@ class Supervisor:
                 begin = time.monotonic()
                 code = child.stop(self._interruption)
                 self._journal.write(f"{child.name} stopped", code=code, took_s=round(time.monotonic() - begin, 2))
+            self._on_group_stopped()
         self._pids.remove()
 
     def _start(self, child: Child) -> None:
@@ -163,6 +166,10 @@ class Supervisor:
         if not healthy and child.start_limit_passed():
             self._start_again_now(child)
             return
+        if child.hangs():
+            reason = child.fault or "it hangs"
+            self._journal.write(f"{child.name} hangs, killing it", reason=reason)
+            child.kill(reason)
         self._next_probe[child.name] = time.monotonic() + self._probe_every_s
         if healthy and before is not ChildState.HEALTHY:
             self._told_healthy(child)
@@ -177,7 +184,7 @@ class Supervisor:
 
 
 def _failed(child: Child, what: str) -> DependencyError:
-    end_of_log = tail(child.log)
+    end_of_log = tail(child.log) if child.log is not None else ""
     return DependencyError(
         f"{child.name} {what}; its log is {child.log}" + (f" and ends:\n{end_of_log}" if end_of_log else ""),
         code="process-not-ready",

@@ -33,14 +33,27 @@ from fleet_client.errors import (
     Unavailable,
 )
 from fleet_client.job import Job
-from fleet_client.records import Artifact, JobFault, JobRecord, JobState, Model, ObjectRef, RanOn, Transfer, Upload
+from fleet_client.records import (
+    Artifact,
+    Callback,
+    JobFault,
+    JobRecord,
+    JobState,
+    Model,
+    ObjectRef,
+    RanOn,
+    Transfer,
+    Upload,
+)
 from fleet_client.retry import Retries
+from fleet_client.webhooks import WebhookDelivery, WebhookTry
 
 __version__ = VERSION
 
 __all__ = [
     "APIError",
     "Artifact",
+    "Callback",
     "ChecksumMismatch",
     "Client",
     "Conflict",
@@ -71,4 +84,6 @@ __all__ = [
     "Unauthorized",
     "Unavailable",
     "Upload",
+    "WebhookDelivery",
+    "WebhookTry",
 ]

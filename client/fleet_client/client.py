@@ -12,12 +12,13 @@ from fleet_client import uploads
 from fleet_client.errors import InvalidRequest
 from fleet_client.job import Job
 from fleet_client.problems import read
-from fleet_client.records import JobPage, JobRecord, Model, ModelList, ObjectRef, Upload
+from fleet_client.records import Callback, JobPage, JobRecord, Model, ModelList, ObjectRef, Upload
 from fleet_client.replay import is_same_request
 from fleet_client.retry import Retries
 from fleet_client.sources import Sendable, open_source
 from fleet_client.transport import Store, Transport, Wires
 from fleet_client.uploads import OnTransfer
+from fleet_client.webhooks import WebhookDelivery, WebhookPage, WebhookSecrets
 
 VERSION = "0.1.0"
 
@@ -72,6 +73,8 @@ class Client:
         priority: str = "normal",
         labels: Mapping[str, str] | None = None,
         deadline_s: float | None = None,
+        retention_s: float | None = None,
+        callback: str | Callback | None = None,
         idempotency_key: str | None = None,
         on_upload: OnTransfer | None = None,
         **params: Any,
@@ -89,6 +92,8 @@ class Client:
             priority=priority,
             labels=labels,
             deadline_s=deadline_s,
+            retention_s=retention_s,
+            callback=callback,
             idempotency_key=idempotency_key,
             on_upload=on_upload,
         )
@@ -107,6 +112,8 @@ class Client:
         deadline_s: float | None = None,
         execution_timeout_s: float | None = None,
         max_attempts: int | None = None,
+        retention_s: float | None = None,
+        callback: str | Callback | None = None,
         idempotency_key: str | None = None,
         wait_s: int = 0,
         on_upload: OnTransfer | None = None,
@@ -115,6 +122,8 @@ class Client:
 
         task: None for the model's own. version: None for the highest. priority: "urgent", "high", "normal" or "low".
         deadline_s: the job expires when it has not ended so many seconds after the submit.
+        retention_s: how long the server keeps the job after its end, with inputs and results; None: as it is set up.
+        callback: a URL that is told of the job's end by webhook, or a `Callback` with the events of your choice.
         idempotency_key: submitting the same again under the same key gives the first job, also when files had to be
         uploaded again. Without one, a fresh key makes sure that a retried request makes one job.
         wait_s: how long the server may hold the answer for the job's end, which saves a question for short jobs.
@@ -139,6 +148,8 @@ class Client:
             "deadline_s": deadline_s,
             "execution_timeout_s": execution_timeout_s,
             "max_attempts": max_attempts,
+            "retention_s": retention_s,
+            "callback": _callback(callback),
         }
         body.update({name: value for name, value in optional.items() if value is not None})
         headers = {"idempotency-key": idempotency_key or uuid.uuid4().hex}
@@ -202,6 +213,33 @@ class Client:
         answer = self._wires.api.request("GET", f"models/{quote(name, safe='')}", params=params)
         return read(Model, answer)
 
+    def webhook_deliveries(
+        self, *, job: str | None = None, state: str | None = None, page_size: int = 50
+    ) -> Iterator[WebhookDelivery]:
+        """Your webhooks, newest first, of all jobs or of one; pages are fetched as the iteration goes on."""
+        chosen = {"job": job, "state": state, "limit": str(page_size)}
+        query = {name: value for name, value in chosen.items() if value is not None}
+        while True:
+            page = read(WebhookPage, self._wires.api.request("GET", "webhooks/deliveries", params=query))
+            yield from page.deliveries
+            if page.next_cursor is None:
+                return
+            query["cursor"] = page.next_cursor
+
+    def webhook_delivery(self, delivery_id: str) -> WebhookDelivery:
+        """One with every try; its id is the `webhook-id` that the receiver got. Raises NotFound."""
+        path = f"webhooks/deliveries/{quote(delivery_id, safe='')}"
+        return read(WebhookDelivery, self._wires.api.request("GET", path))
+
+    def replay_webhook(self, delivery_id: str) -> WebhookDelivery:
+        """Sends it once more, now, under the same id. Raises NotFound."""
+        path = f"webhooks/deliveries/{quote(delivery_id, safe='')}/replay"
+        return read(WebhookDelivery, self._wires.api.request("POST", path))
+
+    def webhook_secrets(self) -> list[str]:
+        """What your receivers verify signatures with, newest first: any of them will do."""
+        return read(WebhookSecrets, self._wires.api.request("GET", "webhooks/secret")).secrets
+
     def _job(self, record: JobRecord) -> Job:
         return Job(self._wires, record)
 
@@ -221,3 +259,9 @@ class Client:
                 return {"upload": uploads.send(self._wires, source, on_upload).id}, source.sha256
             data = base64.b64encode(b"".join(source.chunks())).decode("ascii")
             return {"data": data, "name": source.name, "media_type": source.media_type}, source.sha256
+
+
+def _callback(given: str | Callback | None) -> dict[str, Any] | None:
+    if given is None:
+        return None
+    return {"url": given} if isinstance(given, str) else given.model_dump(exclude_defaults=True)

@@ -1,25 +1,23 @@
 """A job at the server: a handle, with the record as it was last seen."""
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any, TypeAlias
 from urllib.parse import quote
 
 from fleet_client import downloads
-from fleet_client.errors import JobCancelled, JobEnded, JobExpired, JobFailed
+from fleet_client.errors import JobCancelled, JobEnded, JobExpired, JobFailed, NotFound
+from fleet_client.following import HOLD_S, HOLD_WATCHED_S, Follower
 from fleet_client.problems import read
 from fleet_client.progress import ProgressLine
 from fleet_client.records import Artifact, JobFault, JobRecord, JobState, RanOn
-from fleet_client.retry import ONCE
 from fleet_client.transport import Wires
 from fleet_client.uploads import OnTransfer
-from fleet_client.waiting import wait_for_end
 
 OnProgress: TypeAlias = Callable[[JobRecord], None]
 
-#: How long a server may be away while a job is waited for without a timeout, in seconds.
-_SILENCE_S = 300.0
 _ENDINGS: dict[str, type[JobEnded]] = {
     JobState.FAILED: JobFailed,
     JobState.CANCELLED: JobCancelled,
@@ -28,7 +26,7 @@ _ENDINGS: dict[str, type[JobEnded]] = {
 
 
 class Job:
-    """Made by `Client`. Its properties read `record`; `refresh`, `wait` and `cancel` renew it."""
+    """Made by `Client`. Its properties read `record`; `refresh`, `wait`, `cancel` and `retry` renew it."""
 
     def __init__(self, wires: Wires, record: JobRecord) -> None:
         self._wires = wires
@@ -89,24 +87,32 @@ class Job:
     def wait(self, progress: bool | OnProgress = False, *, timeout: float | None = None, check: bool = True) -> "Job":
         """Waits for the end, at most `timeout` seconds, and survives restarts of the server meanwhile.
 
-        `progress=True` shows a line on standard error; a function is called with the record, at first
-        as it is known, then about once a second.
+        `progress=True` shows a line on standard error; a function is called with the record, at first as it is
+        known, then whenever it has changed.
         Raises JobFailed, JobCancelled or JobExpired unless `check` is False, and Timeout: then the job goes on.
         """
         watch = ProgressLine() if progress is True else progress or None
         if watch is not None:
             watch(self.record)
         if not self.ended:
-            self.record = wait_for_end(
-                self._hold,
-                watch=watch,
-                timeout_s=timeout,
-                silence_s=_SILENCE_S,
-                retries=self._wires.api.retries,
-            )
+            hold_s = HOLD_S if watch is None else HOLD_WATCHED_S
+            follower = Follower(self._wires.api, self._path, hold_s=hold_s, timeout_s=timeout, known=self.record)
+            for self.record in follower.records():
+                if watch is not None:
+                    watch(self.record)
         if check:
             self._raise_unless_succeeded()
         return self
+
+    def events(self, *, timeout: float | None = None) -> Iterator[JobRecord]:
+        """The record as it is now, and again whenever it has changed, up to the one that has ended.
+
+        Goes on over lost connections and restarts of the server. Steps that follow each other closely may come as
+        one. Raises Timeout after `timeout` seconds, and NotFound when the job is deleted.
+        """
+        follower = Follower(self._wires.api, self._path, hold_s=HOLD_WATCHED_S, timeout_s=timeout)
+        for self.record in follower.records():
+            yield self.record
 
     def cancel(self) -> "Job":
         """Asks for the end. A running job is `cancelling` until its worker has stopped; `wait` sees the end.
@@ -115,6 +121,27 @@ class Job:
         """
         self.record = self._ask("POST", f"{self._path}/cancel")
         return self
+
+    def retry(self, deadline_s: float | None = None) -> "Job":
+        """Queues a job once more that failed, was cancelled or has expired: the same id, and all its attempts again.
+
+        deadline_s: from now; None for as long as it had at first. Raises Conflict `job-not-ended` or `job-succeeded`.
+        """
+        body = None if deadline_s is None else {"deadline_s": deadline_s}
+        self.record = read(JobRecord, self._wires.api.request("POST", f"{self._path}/retry", json=body))
+        return self
+
+    def delete(self) -> bool:
+        """Removes the job with its results, and with the uploads that no other job uses; a running one is stopped.
+
+        From then on the server does not know it. True when all of it is gone; False when the rest follows, within
+        seconds or when its worker has stopped, and when it had been deleted before, which is no error.
+        """
+        try:
+            answer = self._wires.api.request("DELETE", self._path)
+        except NotFound:
+            return False
+        return answer.status_code != HTTPStatus.ACCEPTED
 
     def result(self, *, timeout: float | None = None) -> dict[str, Any]:
         """What the task returned; waits for it like `wait`, and raises the same."""
@@ -145,16 +172,6 @@ class Job:
 
     def _ask(self, method: str, path: str) -> JobRecord:
         return read(JobRecord, self._wires.api.request(method, path))
-
-    def _hold(self, hold_s: int) -> JobRecord:
-        answer = self._wires.api.request(
-            "GET",
-            self._path,
-            headers={"prefer": f"wait={hold_s}"} if hold_s else None,
-            hold_s=hold_s,
-            retries=ONCE,
-        )
-        return read(JobRecord, answer)
 
     def _raise_unless_succeeded(self) -> None:
         ending = _ENDINGS.get(self.state)

@@ -68,6 +68,23 @@ class RanOn(Record):
     model_sha256: str | None = None
 
 
+class AttemptNote(Record):
+    """An attempt that did not succeed, or a retry by hand. `detail` is an error's code, or how the worker was lost."""
+
+    attempt: int
+    outcome: str
+    worker: str | None = None
+    detail: str | None = None
+    at: datetime | None = None
+
+
+class Callback(Record):
+    """Who is to be told of a job by webhook, and of what: `job.started`, `job.succeeded`, ... By default of its end."""
+
+    url: str
+    events: list[str] = Field(default_factory=list)
+
+
 class JobRecord(Record):
     """A job as the server last described it. `timings` are seconds per stage, `progress` runs from 0 to 1."""
 
@@ -89,15 +106,20 @@ class JobRecord(Record):
     error: JobFault | None = None
     attempt: int = 0
     max_attempts: int | None = None
+    history: list[AttemptNote] = Field(default_factory=list, description="what did not succeed, oldest first")
     cancel_requested: bool = False
     deadline: datetime | None = None
     execution_timeout_s: float | None = None
     timings: dict[str, float] = Field(default_factory=dict)
     ran_on: RanOn | None = None
     route_reason: str | None = None
+    callback: Callback | None = None
+    retries: int = Field(default=0, description="by hand")
+    retention_s: float | None = Field(default=None, description="seconds that it is kept after its end")
     created_at: datetime | None = None
     started_at: datetime | None = None
     finished_at: datetime | None = None
+    expires_at: datetime | None = Field(default=None, description="when it is swept, with its inputs and results")
 
     @property
     def ended(self) -> bool:

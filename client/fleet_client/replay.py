@@ -6,11 +6,15 @@ SHA-256 is the same, and the record keeps it.
 
 from collections.abc import Mapping, Sequence
 from typing import Any
+from urllib.parse import urlsplit
 
-from fleet_client.records import JobRecord
+from fleet_client.records import Callback, JobRecord
 
 #: Fields of the request that the record repeats as they were sent; those that were not sent are the server's choice.
-_REPEATED = ("model", "version", "task", "params", "priority", "lane", "labels", "execution_timeout_s", "max_attempts")
+_REPEATED = (
+    "model", "version", "task", "params", "priority", "lane", "labels", "execution_timeout_s", "max_attempts",
+    "retention_s",
+)  # fmt: skip
 
 
 def is_same_request(record: JobRecord, body: Mapping[str, Any], digests: Sequence[str | None]) -> bool:
@@ -21,4 +25,24 @@ def is_same_request(record: JobRecord, body: Mapping[str, Any], digests: Sequenc
     recorded = record.model_dump()
     if any(name in body and body[name] != recorded[name] for name in _REPEATED):
         return False
+    if not _same_callback(record.callback, body.get("callback")):
+        return False
     return None not in digests and [given.sha256 for given in record.inputs] == list(digests)
+
+
+def _same_callback(recorded: Callback | None, sent: Mapping[str, Any] | None) -> bool:
+    """Events that were not sent are the server's choice."""
+    if recorded is None or sent is None:
+        return recorded is None and sent is None
+    wanted = list(dict.fromkeys(sent.get("events", recorded.events)))
+    return _place(recorded.url) == _place(sent["url"]) and recorded.events == wanted
+
+
+def _place(url: str) -> tuple[object, ...]:
+    """What a URL means, whichever way it is spelled: the record keeps one spelling of its own."""
+    try:
+        parts = urlsplit(url)
+        port = parts.port or {"https": 443, "http": 80}.get(parts.scheme)
+    except ValueError:
+        return (url,)
+    return parts.scheme, (parts.hostname or "").rstrip("."), port, parts.path or "/", parts.query

@@ -43,6 +43,8 @@ class Transport:
             timeout=httpx.Timeout(timeout_s, connect=min(_CONNECT_S, timeout_s)),
             follow_redirects=False,
             mounts=_DIRECT,
+            # Every thread that follows a job holds one, for as long as the job takes: none may be kept waiting.
+            limits=httpx.Limits(max_connections=None, max_keepalive_connections=20),
         )
 
     def close(self) -> None:
@@ -92,6 +94,20 @@ class Transport:
             else:
                 answer.read()
                 raise problem(answer)
+
+    @contextmanager
+    def stream(self, path: str, headers: Mapping[str, str], silence_s: float) -> Iterator[httpx.Response]:
+        """The unread answer to a GET that the server goes on writing. Not retried: the reader knows where to go on.
+
+        Raises Timeout when no byte comes for `silence_s` seconds.
+        """
+        patience = httpx.Timeout(self.timeout_s, connect=min(_CONNECT_S, self.timeout_s), read=silence_s)
+        request = self._http.build_request("GET", self._url(path), headers=headers, timeout=patience)
+        with _streamed(self._http, request) as answer:
+            if not answer.is_success:
+                answer.read()
+                raise problem(answer)
+            yield answer
 
     def is_own(self, url: str, path: str) -> bool:
         """Whether `url` is this API's `path`, under whatever host name the server believes to have."""

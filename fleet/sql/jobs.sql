@@ -1,13 +1,36 @@
 -- submit_job --
--- Stores the job and, in the same statement, its idempotency key and the mark on the uploads it uses.
--- No row: the key belongs to another job (see find_by_key), or an upload has just been deleted. Safe to repeat: the
--- id is the caller's. The uploads are locked first, so that none is deleted between our look and our mark.
-WITH ready AS MATERIALIZED (
+-- Stores the job and, in the same statement, the words that it can be listed by (see job_pages.sql). Safe to repeat: the
+-- id is the caller's. With a key or inputs it is stored on conditions, which cost a fifth of the statement.
+WITH {conditions} named AS (
+    INSERT INTO job_word (tenant, word, job_id)
+    SELECT %(tenant)s, word, %(id)s FROM unnest(%(words)s::text[]) AS word WHERE {allowed}
+    ON CONFLICT DO NOTHING
+)
+INSERT INTO job (id, tenant, task, model, version, lane, priority, pool, queue, route_reason, params, inputs, labels,
+                 max_attempts, deadline, deadline_s, execution_timeout_s, retention_s, trace_context, callback,
+                 published_at, publish_after)
+SELECT %(id)s, %(tenant)s, %(task)s, %(model)s, %(version)s, %(lane)s, %(priority)s, %(pool)s, %(queue)s,
+       %(route_reason)s, %(params)s, %(inputs)s, %(labels)s, %(max_attempts)s,
+       clock_timestamp() + %(deadline_s)s * interval '1 second', %(deadline_s)s, %(execution_timeout_s)s,
+       %(retention_s)s, %(trace_context)s, %(callback)s,
+       CASE WHEN %(published)s THEN clock_timestamp() END, clock_timestamp()
+ WHERE {allowed}
+ON CONFLICT (id) DO NOTHING
+RETURNING *
+
+-- submit_conditions --
+-- Its idempotency key, and the mark on what it reads. No row: the key belongs to another job (see find_by_key), or an
+-- input has just been deleted. Uploads and the jobs whose results are read are locked first, so that none is deleted
+-- between our look and our mark (see give_up_uploads and hide_expired_jobs).
+ready AS MATERIALIZED (
     SELECT id FROM upload
      WHERE tenant = %(tenant)s AND id = ANY(%(uploads)s) AND (used_at IS NOT NULL OR expires_at > clock_timestamp())
        FOR UPDATE
+), kept AS MATERIALIZED (
+    SELECT id FROM job WHERE tenant = %(tenant)s AND id = ANY(%(source_jobs)s) AND deleted_at IS NULL FOR SHARE
 ), complete AS MATERIALIZED (
-    SELECT count(*) = cardinality(%(uploads)s::uuid[]) AS ok FROM ready
+    SELECT (SELECT count(*) FROM ready) = cardinality(%(uploads)s::uuid[])
+           AND (SELECT count(*) FROM kept) = cardinality(%(source_jobs)s::uuid[]) AS ok
 ), claimed_key AS (
     INSERT INTO idempotency (tenant, key, fingerprint, job_id, expires_at)
     SELECT %(tenant)s, %(idempotency_key)s, %(fingerprint)s, %(id)s,
@@ -27,18 +50,10 @@ WITH ready AS MATERIALIZED (
     SELECT %(id)s, source_id FROM unnest(%(uploads)s::uuid[] || %(source_jobs)s::uuid[]) AS source_id
      WHERE (SELECT ok FROM complete) AND (%(idempotency_key)s::text IS NULL OR EXISTS (SELECT FROM claimed_key))
     ON CONFLICT DO NOTHING
-)
-INSERT INTO job (id, tenant, task, model, version, lane, priority, pool, queue, route_reason, params, inputs, labels,
-                 max_attempts, deadline, deadline_s, execution_timeout_s, retention_s, trace_context, callback,
-                 published_at, publish_after)
-SELECT %(id)s, %(tenant)s, %(task)s, %(model)s, %(version)s, %(lane)s, %(priority)s, %(pool)s, %(queue)s,
-       %(route_reason)s, %(params)s, %(inputs)s, %(labels)s, %(max_attempts)s,
-       clock_timestamp() + %(deadline_s)s * interval '1 second', %(deadline_s)s, %(execution_timeout_s)s,
-       %(retention_s)s, %(trace_context)s, %(callback)s,
-       CASE WHEN %(published)s THEN clock_timestamp() END, clock_timestamp()
- WHERE (SELECT ok FROM complete) AND (%(idempotency_key)s::text IS NULL OR EXISTS (SELECT FROM claimed_key))
-ON CONFLICT (id) DO NOTHING
-RETURNING *
+),
+
+-- submit_allowed --
+(SELECT ok FROM complete) AND (%(idempotency_key)s::text IS NULL OR EXISTS (SELECT FROM claimed_key))
 
 -- find_by_key --
 -- The job that an idempotency key stands for.
@@ -57,44 +72,43 @@ UPDATE job SET published_at = NULL, publish_seq = publish_seq + 1, publish_after
 SELECT * FROM job
  WHERE id = %(id)s AND (%(tenant)s::text IS NULL OR tenant = %(tenant)s AND deleted_at IS NULL)
 
--- list_jobs --
--- Newest first, by key: ids are ordered by time.
-SELECT * FROM job
- WHERE tenant = %(tenant)s AND deleted_at IS NULL
-   AND (%(before)s::uuid IS NULL OR id < %(before)s)
-   AND (%(states)s::text[] IS NULL OR state = ANY(%(states)s))
-   AND (%(cancelling)s::boolean IS NULL OR cancel_requested = %(cancelling)s)
-   AND (%(model)s::text IS NULL OR model = %(model)s)
-   AND (%(task)s::text IS NULL OR task = %(task)s)
-   AND (%(priority)s::smallint IS NULL OR priority = %(priority)s)
-   AND (%(labels)s::jsonb IS NULL OR labels @> %(labels)s)
-   AND (%(created_after)s::timestamptz IS NULL OR created_at >= %(created_after)s)
-   AND (%(created_before)s::timestamptz IS NULL OR created_at < %(created_before)s)
- ORDER BY id DESC
- LIMIT %(limit)s
-
 -- claim_job --
 -- The first statement of a run. No row: the message is a duplicate or stale; do nothing.
 -- Safe to repeat: the owner is unique to this claim, and a claim that it holds already is only told again.
--- A claim through an older message than the last one published says nothing about the order of the queue.
+-- A claim through an older message than the last one published says nothing about the order of the queue, nor does
+-- one of a job that had run before: it may have been put first.
+-- Unless the worker will run it alone, it does not get a job that may be what killed its workers (see runs_alone).
 UPDATE job
-   SET state = 'running', attempt = attempt + CASE WHEN state = 'running' AND lease_owner = %(owner)s THEN 0 ELSE 1 END,
-       lease_owner = %(owner)s, stage = NULL, progress = 0, error = NULL, revision = revision + 1,
+   SET state = 'running', lease_owner = %(owner)s, stage = NULL, progress = 0, error = NULL,
+       attempt = attempt + (lease_owner IS DISTINCT FROM %(owner)s)::int,
+       revision = revision + (lease_owner IS DISTINCT FROM %(owner)s)::int,
        lease_until = clock_timestamp() + %(lease_s)s * interval '1 second',
-       published_at = CASE WHEN publish_seq = %(seq)s THEN published_at END,
-       started_at = coalesce(started_at, clock_timestamp())
+       published_at = CASE WHEN publish_seq = %(seq)s AND history = '[]' THEN published_at END,
+       started_at = coalesce(started_at, clock_timestamp()),
+       -- Taken from a worker whose lease lapsed, before the reconciler saw it.
+       losses = losses + CASE WHEN state = 'running' AND lease_owner <> %(owner)s THEN 1 ELSE 0 END,
+       history = CASE WHEN state = 'running' AND lease_owner <> %(owner)s
+                      THEN with_attempt(history, attempt, split_part(lease_owner, '#', 1), 'worker-lost', 'its lease lapsed')
+                      ELSE history END
  WHERE id = %(id)s
    AND (state = 'running' AND lease_owner = %(owner)s
         OR NOT cancel_requested AND attempt - forgiven < max_attempts
            AND (deadline IS NULL OR deadline > clock_timestamp())
-           AND (state = 'queued' OR state = 'running' AND lease_until < clock_timestamp()))
+           AND (state = 'queued' OR state = 'running' AND lease_until < clock_timestamp())
+           AND (%(alone)s OR losses = 0 AND state = 'queued' OR attempt + 1 - forgiven < max_attempts))
 RETURNING *, extract(epoch FROM clock_timestamp() - queued_at)::float8 AS waited_s
+
+-- runs_alone --
+-- Its next attempt is its last one, and workers were lost with it: what killed them may be this job.
+SELECT id FROM job
+ WHERE id = %(id)s AND NOT cancel_requested AND attempt - forgiven + 1 = max_attempts
+   AND (state = 'queued' AND losses > 0 OR state = 'running' AND lease_until < clock_timestamp())
 
 -- renew_leases --
 -- All leases of one process in one statement. A job that is missing from the answer is lost to this process.
 UPDATE job SET lease_until = clock_timestamp() + %(lease_s)s * interval '1 second'
   FROM unnest(%(ids)s::uuid[], %(attempts)s::int[]) AS held (id, attempt)
- WHERE job.id = held.id AND job.attempt = held.attempt AND job.state = 'running'
+ WHERE job.id = ANY(%(ids)s) AND job.id = held.id AND job.attempt = held.attempt AND job.state = 'running'
 RETURNING job.id, job.attempt, job.cancel_requested, coalesce(job.deadline <= clock_timestamp(), false) AS overdue
 
 -- watch_leases --
@@ -102,13 +116,14 @@ RETURNING job.id, job.attempt, job.cancel_requested, coalesce(job.deadline <= cl
 SELECT job.id, job.attempt, job.cancel_requested, coalesce(job.deadline <= clock_timestamp(), false) AS overdue
   FROM job JOIN unnest(%(ids)s::uuid[], %(attempts)s::int[]) AS held (id, attempt)
        ON job.id = held.id AND job.attempt = held.attempt
- WHERE job.state = 'running'
+ WHERE job.id = ANY(%(ids)s) AND job.state = 'running'
 
 -- note_progress --
 UPDATE job SET stage = told.stage, progress = told.progress, revision = revision + 1
   FROM unnest(%(ids)s::uuid[], %(attempts)s::int[], %(stages)s::text[], %(progress)s::real[])
        AS told (id, attempt, stage, progress)
- WHERE job.id = told.id AND job.attempt = told.attempt AND job.state = 'running'
+ WHERE job.id = ANY(%(ids)s) AND job.id = told.id AND job.attempt = told.attempt AND job.state = 'running'
+   AND (job.stage, job.progress) IS DISTINCT FROM (told.stage, told.progress)
 
 -- finish_job --
 -- Only the current token wins.
@@ -139,7 +154,7 @@ UPDATE job
                                 WHEN %(retryable)s AND attempt - forgiven < max_attempts THEN 'queued'
                                 ELSE 'failed' END AS state
                   FROM job WHERE id = %(id)s FOR UPDATE) AS decided) AS fate
- WHERE id = fate.job_id AND job.state = 'running' AND attempt = %(attempt)s
+ WHERE id = %(id)s AND id = fate.job_id AND job.state = 'running' AND attempt = %(attempt)s
 RETURNING job.*
 
 -- stop_job --
@@ -171,7 +186,7 @@ RETURNING *
 UPDATE job
    SET cancel_requested = true,
        state = CASE WHEN state = 'queued' THEN 'cancelled' ELSE state END,
-       revision = revision + 1,
+       revision = revision + (NOT cancel_requested)::int,
        finished_at = CASE WHEN state = 'queued' THEN clock_timestamp() END,
        expires_at = CASE WHEN state = 'queued' THEN clock_timestamp() + retention_s * interval '1 second' END
  WHERE id = %(id)s AND tenant = %(tenant)s AND state IN ('queued', 'running') AND deleted_at IS NULL
@@ -179,6 +194,7 @@ RETURNING *
 
 -- retry_job --
 -- By hand, after an end that was not a success: the attempts so far are forgiven, the token goes on growing.
+-- Safe to repeat: whoever asks names the retries that he saw, so that it is never two.
 UPDATE job
    SET state = 'queued', forgiven = attempt, losses = 0, retries = retries + 1, cancel_requested = false,
        error = NULL, timings = '{}', ran_on = NULL, stage = NULL, progress = 0, revision = revision + 1,
@@ -188,6 +204,7 @@ UPDATE job
        deadline = clock_timestamp() + coalesce(%(deadline_s)s, deadline_s) * interval '1 second',
        published_at = clock_timestamp(), publish_seq = publish_seq + 1, publish_after = clock_timestamp()
  WHERE id = %(id)s AND tenant = %(tenant)s AND state IN ('failed', 'cancelled', 'expired') AND deleted_at IS NULL
+   AND retries = %(retries)s
 RETURNING *
 
 -- lapse_leases --
@@ -200,6 +217,8 @@ WITH fate AS MATERIALIZED (
                 WHEN attempt - forgiven < max_attempts THEN 'queued' ELSE 'failed' END AS state
       FROM job LEFT JOIN worker_death AS death
            ON death.worker = split_part(lease_owner, '#', 1) AND death.pid::text = split_part(lease_owner, '#', 2)
+           -- Not that of a predecessor: in a container every worker has the same name and number.
+           AND death.at > lease_until - interval '1 second'
      WHERE job.state = 'running' AND lease_until < clock_timestamp() - %(grace_s)s * interval '1 second'
      ORDER BY lease_until LIMIT 500 FOR UPDATE OF job SKIP LOCKED
 )
@@ -225,7 +244,7 @@ RETURNING job.*
 -- bury_worker --
 -- Somebody saw the process end: its leases lapse now and not in half a minute, and the record knows how it ended.
 WITH death AS (
-    INSERT INTO worker_death (worker, pid, how) VALUES (%(worker)s, %(pid)s, %(how)s)
+    INSERT INTO worker_death (worker, pid, how, at) VALUES (%(worker)s, %(pid)s, %(how)s, clock_timestamp())
     ON CONFLICT (worker, pid) DO UPDATE SET how = excluded.how, at = clock_timestamp()
 )
 UPDATE job SET lease_until = least(lease_until, clock_timestamp())
@@ -237,22 +256,27 @@ DELETE FROM worker_death WHERE at < clock_timestamp() - %(older_s)s * interval '
 
 -- expire_queued --
 -- The deadline passed before a worker took it.
+-- Here and below the clock is a value of its own, (SELECT clock_timestamp()): an index is searched with a value, but a
+-- function that changes while it is read would be compared with every entry. What is found is taken into an array first,
+-- so that it is looked for once, whatever the planner thinks of the rest.
 UPDATE job
    SET state = 'expired', finished_at = clock_timestamp(), revision = revision + 1,
        expires_at = clock_timestamp() + retention_s * interval '1 second',
        error = jsonb_build_object('code', 'expired', 'retryable', false,
                'message', 'the deadline passed before a worker was free')
- WHERE id IN (SELECT id FROM job WHERE state = 'queued' AND deadline <= clock_timestamp()
-               ORDER BY deadline LIMIT 500 FOR UPDATE SKIP LOCKED)
+ WHERE id = ANY(ARRAY(SELECT id FROM job WHERE state = 'queued' AND deadline <= (SELECT clock_timestamp())
+                       ORDER BY deadline LIMIT 500 FOR UPDATE SKIP LOCKED))
 RETURNING *
 
 -- take_unpublished --
 -- Jobs that the broker was never told of, or must be told of again. Marked first, published after.
+-- What had its turn and lost it through no fault of its own goes first.
 UPDATE job SET published_at = clock_timestamp()
- WHERE id IN (SELECT id FROM job
-               WHERE state = 'queued' AND published_at IS NULL AND publish_after <= clock_timestamp()
-               ORDER BY publish_after LIMIT %(limit)s FOR UPDATE SKIP LOCKED)
-RETURNING id, queue, publish_seq, task, model
+ WHERE id = ANY(ARRAY(SELECT id FROM job
+                       WHERE state = 'queued' AND published_at IS NULL AND publish_after <= (SELECT clock_timestamp())
+                       ORDER BY publish_after LIMIT %(limit)s FOR UPDATE SKIP LOCKED))
+RETURNING id, queue, publish_seq, task, model,
+          coalesce(history -> -1 ->> 'outcome' = 'worker-lost' OR history -> -1 ->> 'detail' = 'drained', false) AS first
 
 -- unpublish --
 -- The broker did not take the batch after all: due again in a second.
@@ -260,15 +284,18 @@ UPDATE job SET published_at = NULL, publish_seq = publish_seq + 1, publish_after
   FROM unnest(%(ids)s::uuid[], %(seqs)s::int[]) AS lost (id, seq)
  WHERE job.id = lost.id AND job.publish_seq = lost.seq AND job.state = 'queued'
 
--- ended_among --
--- Which of these jobs have ended: one statement for all that anybody waits for.
-SELECT id FROM job WHERE id = ANY(%(ids)s) AND state NOT IN ('queued', 'running')
+-- job_standings --
+-- How far these jobs are: one statement for all that anybody waits for or follows. What is missing here is gone.
+SELECT id, revision, state NOT IN ('queued', 'running') AS ended
+  FROM job WHERE id = ANY(%(ids)s) AND deleted_at IS NULL
 
 -- forget_publications --
--- The broker lost everything (its canary is gone): all that waits is to be published anew.
+-- The broker lost everything (its canary is gone): all that waits is to be published anew. Part by part.
 WITH lost AS (
     UPDATE job SET published_at = NULL, publish_seq = publish_seq + 1, publish_after = clock_timestamp()
-     WHERE state = 'queued' AND published_at IS NOT NULL AND published_at < %(before)s
+     WHERE id = ANY(ARRAY(SELECT id FROM job
+                           WHERE state = 'queued' AND queue = %(queue)s AND published_at < %(before)s
+                           ORDER BY published_at LIMIT %(limit)s FOR UPDATE))
     RETURNING 1)
 SELECT count(*) AS jobs FROM lost
 
@@ -276,28 +303,35 @@ SELECT count(*) AS jobs FROM lost
 -- Queues are first in, first out. A job that waits although one published clearly later was taken, or although
 -- its queue is empty, has lost its message. A job that went back to the queue is not one that was taken.
 UPDATE job SET published_at = NULL, publish_seq = publish_seq + 1, publish_after = clock_timestamp()
- WHERE id IN (
+ WHERE id = ANY(ARRAY(
     SELECT waiting.id
       FROM job AS waiting
      WHERE waiting.state = 'queued' AND waiting.queue = %(queue)s
-       AND waiting.published_at < clock_timestamp() - %(grace_s)s * interval '1 second'
-       AND (%(empty)s OR waiting.published_at <
-            (SELECT max(taken.published_at) FROM job AS taken
-              WHERE taken.queue = %(queue)s AND taken.state IN ('running', 'succeeded'))
-            - %(grace_s)s * interval '1 second')
-     ORDER BY waiting.published_at LIMIT %(limit)s FOR UPDATE SKIP LOCKED)
+       AND waiting.published_at < (
+           SELECT CASE WHEN %(empty)s THEN clock_timestamp() ELSE (
+                      SELECT max(taken.published_at) FROM job AS taken
+                       WHERE taken.queue = %(queue)s AND taken.state IN ('running', 'succeeded')) END
+                  - %(grace_s)s * interval '1 second')
+     ORDER BY waiting.published_at LIMIT %(limit)s FOR UPDATE SKIP LOCKED))
 RETURNING id
 
 -- overdue_queues --
 -- Those of the queues in which a job has waited longer than the grace: the only ones worth a look at forget_overtaken.
+-- (The first by the index, and not any that EXISTS: for that the planner would look at all that wait elsewhere.)
 SELECT name FROM unnest(%(queues)s::text[]) AS name
- WHERE EXISTS (SELECT FROM job WHERE job.queue = name AND job.state = 'queued'
-                  AND job.published_at < clock_timestamp() - %(grace_s)s * interval '1 second')
+ WHERE (SELECT published_at FROM job WHERE job.queue = name AND job.state = 'queued' AND published_at IS NOT NULL
+         ORDER BY published_at LIMIT 1) < clock_timestamp() - %(grace_s)s * interval '1 second'
 
 -- waiting_queues --
--- The queues in which anything waits, with how much and how long (seconds).
-SELECT queue, count(*) AS waiting, extract(epoch FROM clock_timestamp() - min(created_at))::float8 AS oldest_s
-  FROM job WHERE state = 'queued' GROUP BY queue
+-- Those of the queues in which anything waits, with how much (counted no further than `at_most`) and how long (seconds,
+-- of those that were published first).
+SELECT name AS queue, waiting, extract(epoch FROM clock_timestamp() - oldest)::float8 AS oldest_s
+  FROM unnest(%(queues)s::text[]) AS name
+       CROSS JOIN LATERAL (
+           SELECT count(*) AS waiting, min(created_at) AS oldest
+             FROM (SELECT created_at FROM job WHERE state = 'queued' AND queue = name
+                    ORDER BY published_at LIMIT %(at_most)s) AS first) AS counted
+ WHERE waiting > 0
 
 -- now --
 SELECT clock_timestamp() AS now

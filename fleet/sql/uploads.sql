@@ -31,10 +31,11 @@ DELETE FROM upload WHERE id = %(id)s AND tenant = %(tenant)s AND used_at IS NULL
 RETURNING *
 
 -- stale_uploads --
--- Never used and past their time, with an hour of grace for a submit that is just under way.
+-- Never used, or used by jobs that are all gone, and past their time, with an hour of grace for a submit that is just
+-- under way. The statement's time and not the clock's, which no index is searched with.
 SELECT * FROM upload
- WHERE used_at IS NULL AND expires_at < clock_timestamp() - interval '1 hour'
+ WHERE used_at IS NULL AND expires_at < statement_timestamp() - interval '1 hour'
  ORDER BY expires_at LIMIT %(limit)s
 
 -- forget_idempotency_keys --
-DELETE FROM idempotency WHERE expires_at < clock_timestamp() - interval '1 minute'
+DELETE FROM idempotency WHERE expires_at < statement_timestamp() - interval '1 minute'

@@ -201,6 +201,21 @@ def test_the_examples_run(stack: Stack, tmp_path: Path, example: str) -> None:
     assert {path.name for path in (tmp_path / "out").iterdir()} == {"mask.nii.gz", "preview.png"}
 
 
+def test_the_example_that_follows_a_job_runs(stack: Stack, fleet: Fleet) -> None:
+    job_id = fleet("submit", "echo", "--model", "echo", "-p", "repeat=60000", "--no-wait").strip()
+    done = subprocess.run(
+        [sys.executable, str(EXAMPLES / "follow_a_job.py"), job_id],
+        env={**os.environ, "FLEET_URL": stack.url},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "running infer" in done.stdout
+    assert done.stdout.splitlines()[-1] == "succeeded 100%"
+
+
 def test_what_the_server_refuses_is_told_in_one_line(fleet: Fleet) -> None:
     fleet(*SEGMENT, SCAN, "-p", "threshold=7", code=2)
     assert "#/params/threshold" in fleet.err

@@ -10,6 +10,7 @@ from uuid import UUID
 import httpx
 import uvicorn
 
+from api.__main__ import Server
 from api.app import create_app
 from api.services import Services
 from fleet.catalogue import WorkerRow
@@ -107,10 +108,11 @@ def worker_row(name: str = "w1", pool: Pool = Pool.CPU, **changes: Any) -> Worke
 
 @contextmanager
 def front_door(settings: Settings, **changes: Any) -> Iterator[Door]:
-    """`changes` are other settings. The models `text` and `volume` are known."""
+    """`changes` are other settings; without `api_port` the port is a free one."""
     app = create_app(settings.model_copy(update=changes))
-    config = uvicorn.Config(app, host="127.0.0.1", port=0, log_config=None, access_log=False, lifespan="on")
-    server = uvicorn.Server(config)
+    port = changes.get("api_port", 0)
+    config = uvicorn.Config(app, host="127.0.0.1", port=port, log_config=None, access_log=False, lifespan="on")
+    server = Server(config, app.state.services.waiters)
     thread = threading.Thread(target=server.run, name="front-door")
     thread.start()
     try:

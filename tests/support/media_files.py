@@ -57,9 +57,11 @@ def nifti(path: Path, array: Array, affine: Array | None = None, **codes: int) -
 
 
 def zipped(path: Path, members: Mapping[str, bytes | Path], method: int = zipfile.ZIP_DEFLATED) -> Path:
-    with zipfile.ZipFile(path, "w", method) as archive:
+    with zipfile.ZipFile(path, "w") as archive:
         for name, content in members.items():
-            archive.writestr(name, content if isinstance(content, bytes) else content.read_bytes())
+            data = content if isinstance(content, bytes) else content.read_bytes()
+            # A ZipInfo has a fixed date: the same members make the same bytes.
+            archive.writestr(zipfile.ZipInfo(name), data, method)
     return path
 
 

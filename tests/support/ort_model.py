@@ -1,5 +1,6 @@
 """Models for tests: a real graph through ONNX Runtime, and a plain function in a model's place."""
 
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -10,7 +11,8 @@ import numpy as np
 import onnxruntime
 
 from fleet.contracts import Stage
-from worker.contract import Array, Tensor
+from worker.contract import Array, Progress, Shapes, Tensor
+from worker.memory.room import ArrayRoom
 
 _DTYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(int64)": np.int64}
 
@@ -30,6 +32,9 @@ class OrtModel:
     def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
         names = [output.name for output in self.outputs]
         return dict(zip(names, self.session.run(names, dict(feeds)), strict=True))
+
+    def run_bytes(self, shapes: Shapes, weigh_with: Progress | None = None) -> int:
+        return 0
 
 
 def _tensor(node: Any) -> Tensor:
@@ -55,6 +60,9 @@ class FunctionModel:
         self.fed.append(feeds["image"].shape)
         return {"scores": self.function(feeds["image"])}
 
+    def run_bytes(self, shapes: Shapes, weigh_with: Progress | None = None) -> int:
+        return 0
+
 
 @dataclass
 class RecordedProgress:
@@ -63,6 +71,10 @@ class RecordedProgress:
     stages: list[Stage] = field(default_factory=list)
     steps: list[tuple[int, int]] = field(default_factory=list)
     stop: Exception | None = None
+    #: Where the next run's large arrays go, and what it asked for.
+    room: ArrayRoom = field(default_factory=ArrayRoom)
+    asked: list[tuple[int, int | None]] = field(default_factory=list)
+    memory_bytes: int = sys.maxsize
 
     @contextmanager
     def stage(self, stage: Stage) -> Iterator[None]:
@@ -75,3 +87,10 @@ class RecordedProgress:
     def check(self) -> None:
         if self.stop is not None:
             raise self.stop
+
+    def admit(self, what: str, peak_bytes: int, *, lean_bytes: int | None = None, scratch_bytes: int = 0) -> ArrayRoom:
+        self.asked.append((peak_bytes, lean_bytes))
+        return self.room
+
+    def admit_all(self) -> int:
+        return self.memory_bytes

@@ -8,19 +8,20 @@ import base64
 import hashlib
 import json
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
-Answer = tuple[int, dict[str, str], bytes]
+#: A body in pieces is sent as they come; it may raise `Drop` where the connection is to break.
+Answer = tuple[int, dict[str, str], bytes | Iterator[bytes]]
 JOB_ID = "01990000-0000-7000-8000-000000000001"
 
 
 class Drop(Exception):
-    """The connection is closed without an answer."""
+    """The connection is closed, without an answer or in the middle of it."""
 
 
 @dataclass(frozen=True)
@@ -82,10 +83,18 @@ class Origin:
 class ProtocolServer:
     """The API at `url`, and an object store on another origin."""
 
-    def __init__(self, *, proxy: bool = False, part_size: int | None = None) -> None:
+    def __init__(self, *, proxy: bool = False, part_size: int | None = None, events: bool = True) -> None:
         self.proxy = proxy
+        #: False is a server from before there were event streams.
+        self.events = events
+        #: After this many events a stream breaks off.
+        self.events_per_stream: int | None = None
+        #: How many events were told, over all streams.
+        self.told = 0
+        self._last_told: dict[str, Any] | None = None
+        self._closing = threading.Event()
         self.part_size = part_size
-        #: What GET answers, one after the other; the last one stays.
+        #: What GET answers and events tell, one after the other; the last one stays.
         self.states: list[dict[str, Any]] = []
         self.artifacts: dict[str, bytes] = {}
         self.objects: dict[str, bytes] = {}
@@ -104,6 +113,7 @@ class ProtocolServer:
         return self
 
     def __exit__(self, *exc: object) -> None:
+        self._closing.set()
         self.api.stop()
         self.store.stop()
 
@@ -153,11 +163,19 @@ class ProtocolServer:
                 return self._page(seen)
             case "GET", ["jobs", _, "artifacts", name]:
                 return self._artifact(name)
+            case "GET", ["jobs", _, "events"] if self.events:
+                return 200, {"content-type": "text/event-stream"}, self._told(seen)
             case "GET", ["jobs", _]:
-                return ok(self.states.pop(0) if len(self.states) > 1 else self.states[0])
+                return ok(self._state())
             case "POST", ["jobs", _, "cancel"]:
                 self.states[:] = [self.job("cancelled")]
                 return ok(self.states[0])
+            case "POST", ["jobs", _, "retry"]:
+                self.states[:] = [self.job("queued", retries=1)]
+                return 202, {"content-type": "application/json"}, json.dumps(self.states[0]).encode()
+            case "DELETE", ["jobs", _]:
+                ended = self.states[0]["state"] not in ("queued", "running")
+                return 204 if ended else 202, {}, b""
             case "GET", ["models"]:
                 return ok({"models": self.models})
             case "GET", ["models", name]:
@@ -169,6 +187,28 @@ class ProtocolServer:
         if seen.method == "PUT":
             return self._stored(seen.path.removeprefix("/bucket/"), seen)
         return 200, {"content-type": "application/octet-stream"}, self.artifacts[seen.path.removeprefix("/bucket/")]
+
+    def _state(self) -> dict[str, Any]:
+        return self.states.pop(0) if len(self.states) > 1 else self.states[0]
+
+    def _told(self, seen: Seen) -> Iterator[bytes]:
+        """The states as events; the stream stays open for as long as the last one of them has not ended."""
+        yield b"retry: 10\n\n"
+        told = 0
+        state = self._last_told if seen.headers.get("last-event-id") == str(self.told) else None
+        while told != self.events_per_stream:
+            if self.states[0] is not state:
+                state = self._last_told = self._state()
+                told += 1
+                self.told += 1
+                yield event(self.told, state)
+                if state["state"] in ("succeeded", "failed", "cancelled", "expired"):
+                    return
+            elif self._closing.wait(0.1):
+                raise Drop
+            else:
+                yield b": still there\n\n"
+        raise Drop
 
     def _ticket(self, asked: dict[str, Any]) -> Answer:
         upload_id = f"upload-{len(self.uploads) + 1}"
@@ -233,6 +273,11 @@ def problem(status: int, code: str, detail: str, headers: dict[str, str] | None 
     return status, {"content-type": "application/problem+json", **(headers or {})}, json.dumps(body).encode()
 
 
+def event(number: int, state: dict[str, Any]) -> bytes:
+    """One event of a job's stream."""
+    return f"id: {number}\nevent: job.{state['state']}\ndata: {json.dumps(state)}\n\n".encode()
+
+
 def decoded(given: dict[str, Any]) -> bytes:
     """The bytes of an inline input."""
     return base64.b64decode(given["data"])
@@ -252,14 +297,30 @@ def _handler(origin: Origin) -> type[BaseHTTPRequestHandler]:
             except Drop:
                 self.close_connection = True
                 return
+            if isinstance(content, bytes):
+                framing = {"content-length": str(len(content))}
+            else:
+                framing = {"transfer-encoding": "chunked"}
             self.send_response(status)
-            for name, value in {"content-length": str(len(content)), "x-request-id": "request-1", **answered}.items():
+            for name, value in {**framing, "x-request-id": "request-1", **answered}.items():
                 self.send_header(name, value)
             self.end_headers()
             with suppress(ConnectionError):
-                self.wfile.write(content)
+                if isinstance(content, bytes):
+                    self.wfile.write(content)
+                else:
+                    self._write_pieces(content)
             if "content-length" in answered:
                 self.close_connection = True
+
+        def _write_pieces(self, pieces: Iterator[bytes]) -> None:
+            self.close_connection = True
+            try:
+                for piece in pieces:
+                    self.wfile.write(b"%x\r\n%b\r\n" % (len(piece), piece))
+            except Drop:
+                return
+            self.wfile.write(b"0\r\n\r\n")
 
         do_GET = do_POST = do_PUT = do_DELETE = _serve
 

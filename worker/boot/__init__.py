@@ -8,6 +8,7 @@ STEPS = (
     "worker.boot.engine:EngineStep",
     "worker.boot.intake:IntakeStep",
     "worker.boot.announce:AnnounceStep",
+    "worker.boot.watch:WatchStep",
     "worker.boot.exporter:ExporterStep",
 )
 

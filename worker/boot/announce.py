@@ -54,10 +54,10 @@ class Announcer:
         """The consumer is up: from now on the fleet may count on this worker."""
         self._consuming = True
         self._wake.set()
-        if path := self._process.settings.worker_ready_file:
-            path.write_text(str(self._process.pid))
+        self._process.pulse.consuming()
 
     def drain(self) -> None:
+        self._process.pulse.draining()
         self._draining = True
         self._wake.set()
 
@@ -65,8 +65,6 @@ class Announcer:
         self._closing = True
         self._wake.set()
         self._thread.join()
-        if path := self._process.settings.worker_ready_file:
-            path.unlink(missing_ok=True)
         try:
             self._process.catalogue.withdraw_worker(self._process.name, self._process.pid)
         except FleetError as error:

@@ -1,4 +1,4 @@
-"""Boot step 5: Prometheus metrics of this process on `WORKER_METRICS_PORT`, when one is set."""
+"""Boot step 6: Prometheus metrics of this process on `WORKER_METRICS_PORT`, when one is set."""
 
 from typing import Any
 

@@ -170,7 +170,7 @@ def _check_version(version: ModelVersion) -> list[str]:
         return [f"{version.key}: {GRAPH_NAME} has not the SHA-256 {announced} that {MANIFEST_NAME} announces"]
     try:
         setup = SessionSetup([CPU_PROVIDER], graph_optimization=version.manifest.onnx.graph_optimization)
-        model: Model = LoadedModel(version, Session(version.graph, setup)).for_run(StopToken())
+        model: Model = LoadedModel(version, Session(version.graph, setup), setup).for_run(StopToken())
         return [f"{version.key}: {fault}" for fault in version.task.check(model)]
     except FleetError as error:
         return [f"{version.key}: {error.message}"]

@@ -1,5 +1,6 @@
 """Zip archives from strangers: bounded, flattened to names of ours, and never a path of theirs on our disk."""
 
+import errno
 import stat
 import zipfile
 import zlib
@@ -15,6 +16,8 @@ from worker.media.sniff import HEAD_BYTES, Format, sniff
 _LITTER = frozenset({".ds_store", "thumbs.db", "desktop.ini"})
 _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 _ENCRYPTED = 0x1 | 0x40
+#: A ValueError is a name that is no text, or a place that is no place in a file.
+_BROKEN = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, ValueError)
 
 
 @dataclass(frozen=True)
@@ -35,13 +38,21 @@ def unpack_archive(path: Path, folder: Path, limits: VolumeLimits) -> list[Membe
     folder.mkdir(parents=True, exist_ok=True)
     try:
         with zipfile.ZipFile(path) as archive:
-            entries = [entry for entry in archive.infolist() if not entry.is_dir()]
+            # Not by `is_dir`, which fails on an empty name.
+            entries = [entry for entry in archive.infolist() if not entry.filename.endswith("/")]
             _check_entries(entries, limits)
             return _unpack(archive, entries, folder, limits)
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, UnicodeDecodeError, ValueError) as error:
-        raise CorruptInput(
-            "the zip file is damaged or was cut off: make it anew and send it again", code="corrupt-zip"
-        ) from error
+    except _BROKEN as error:
+        raise _corrupt() from error
+    except OSError as error:
+        # A place before the file's beginning, or far beyond its end. Everything else is the disk's fault.
+        if error.errno == errno.EINVAL:
+            raise _corrupt() from error
+        raise
+
+
+def _corrupt() -> CorruptInput:
+    return CorruptInput("the zip file is damaged or was cut off: make it anew and send it again", code="corrupt-zip")
 
 
 def _check_entries(entries: list[zipfile.ZipInfo], limits: VolumeLimits) -> None:

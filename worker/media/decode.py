@@ -17,6 +17,7 @@ from worker.media import metaimage, nifti, nrrd
 from worker.media.archive import Member, unpack_archive
 from worker.media.dicom import scan
 from worker.media.dicom_series import choose_series, stack
+from worker.media.footprint import scan_bytes, single_file_bytes, single_file_scratch_bytes, slices_bytes
 from worker.media.header import Header, agrees
 from worker.media.limits import VolumeLimits
 from worker.media.payload import check_raw, gunzip_nifti, require_finite, unpack
@@ -36,12 +37,31 @@ class Decoded:
     about: dict[str, Any] = field(default_factory=dict)
 
 
+#: (what, bytes of memory, bytes of files in the scratch folder): called before these are taken, and may raise.
+Admit = Callable[[str, int, int], None]
+
+
 @dataclass(frozen=True)
 class _Job:
     limits: VolumeLimits
     scratch: Path
     series_uid: str | None
     check: Callable[[], None]
+    admit: Admit
+
+    def accept(self, header: Header, source_format: str) -> None:
+        """Raises InputTooLarge for what a header claims, before anything is unpacked or allocated for it."""
+        self.limits.check_voxels(header.size, header.held_bytes_per_voxel)
+        self.admit(
+            reading(header.size, header.dtype),
+            single_file_bytes(header, source_format),
+            single_file_scratch_bytes(header),
+        )
+
+
+def reading(size: tuple[int, int, int], dtype: np.dtype[Any]) -> str:
+    """For messages: what is being read."""
+    return f"reading {' × '.join(map(str, size))} voxels of {dtype.name}"
 
 
 def decode(
@@ -50,17 +70,19 @@ def decode(
     scratch: Path,
     series_uid: str | None = None,
     check: Callable[[], None] = lambda: None,
+    *,
+    admit: Admit = lambda what, memory, files: None,
 ) -> Decoded:
     """Raises an InputError with a stable code; the table is in docs/how-to/segment-a-volume.md."""
     scratch.mkdir(parents=True, exist_ok=True)
-    job = _Job(limits, scratch, series_uid, check)
+    job = _Job(limits, scratch, series_uid, check, admit)
     head = _head(path)
     found = sniff(head)
     if found is Format.ZIP:
         return _archive(path, job)
     if found is Format.GZIP:
         unpacked = scratch / "volume.nii"
-        header = gunzip_nifti(path, unpacked, limits)
+        header = gunzip_nifti(path, unpacked, lambda stated: job.accept(stated, "nifti"))
         return _single(unpacked, header, "NiftiImageIO", "nifti", job)
     return _plain(path, head, found, job)
 
@@ -80,7 +102,7 @@ def _plain(path: Path, head: bytes, found: Format, job: _Job) -> Decoded:
     """One file that is not packed as a whole."""
     if found is Format.NIFTI:
         header = nifti.read_header(head)
-        job.limits.check_voxels(header.size, header.held_bytes_per_voxel)
+        job.accept(header, "nifti")
         check_raw(path, header)
         link = job.scratch / "volume.nii"
         link.symlink_to(path.resolve())
@@ -99,7 +121,7 @@ def _plain(path: Path, head: bytes, found: Format, job: _Job) -> Decoded:
 
 def _rewritten(data: Path, header: Header, source_format: str, job: _Job) -> Decoded:
     """NRRD or MetaImage: SimpleITK gets a header of ours before the unpacked voxels."""
-    job.limits.check_voxels(header.size, header.held_bytes_per_voxel)
+    job.accept(header, source_format)
     suffix, reader = (".nrrd", "NrrdImageIO") if source_format == "nrrd" else (".mha", "MetaImageIO")
     target = job.scratch / f"volume{suffix}"
     unpack(data, header, target)
@@ -168,9 +190,15 @@ def _with_others(decoded: Decoded, count: int) -> Decoded:
 
 
 def _dicom(dicoms: list[Member], others: int, job: _Job) -> Decoded:
+    unpacked, largest = _sizes([one.path for one in dicoms])
+    job.admit(f"reading {len(dicoms)} DICOM files", scan_bytes(largest), unpacked)
     found = scan([one.path for one in dicoms], job.check)
     chosen = stack(choose_series(found, job.series_uid))
     job.limits.check_voxels(chosen.geometry.size, 4)
+    dtype = _dtype_of(int(chosen.slices[0].encoding[3]))
+    voxels = int(np.prod(chosen.geometry.size, dtype=np.int64)) * dtype.itemsize
+    memory = slices_bytes(chosen.geometry.size, dtype.itemsize, largest)
+    job.admit(reading(chosen.geometry.size, dtype), memory, unpacked + voxels)
     reader = sitk.ImageSeriesReader()
     reader.SetImageIO("GDCMImageIO")
     reader.SetFileNames([str(one.path) for one in chosen.slices])
@@ -187,6 +215,18 @@ def _dicom(dicoms: list[Member], others: int, job: _Job) -> Decoded:
     if chosen.duplicates:
         about["duplicate_files_dropped"] = chosen.duplicates
     return _kept(image, geometry_of(image), about, job)
+
+
+def _dtype_of(pixel_id: int) -> np.dtype[Any]:
+    """Numpy's name for SimpleITK's type of a pixel."""
+    array: Array = sitk.GetArrayViewFromImage(sitk.Image([1, 1], pixel_id))
+    return array.dtype
+
+
+def _sizes(paths: list[Path]) -> tuple[int, int]:
+    """Bytes of all files, and of the largest."""
+    sizes = [path.stat().st_size for path in paths]
+    return sum(sizes), max(sizes)
 
 
 def _read(reader: Any, size: tuple[int, int, int]) -> Any:

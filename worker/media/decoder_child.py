@@ -1,7 +1,8 @@
 """The process that parses strangers' files: `python -m worker.media.decoder_child`, started by sandbox.py.
 
-One JSON request per line on stdin, one JSON answer per line on what was stdout; it ends when stdin closes. It has no
-environment of ours, may map only so much memory, and may be killed at any moment: nothing but scratch files is lost.
+One JSON request per line on stdin, one JSON answer per line on what was stdout; it ends when stdin closes. Before an
+answer it may ask for memory, `{"asks": ...}`, and goes on when a line comes back. It has no environment of ours, may
+map only so much memory, and may be killed at any moment: nothing but scratch files is lost.
 """
 
 import errno
@@ -10,14 +11,17 @@ import os
 import resource
 import sys
 import traceback
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import SimpleITK as sitk
 
 from fleet.errors import DependencyError, FleetError, InputTooLarge
+from worker.children import die_first, limit_growth
 from worker.media.decode import decode
 from worker.media.limits import VolumeLimits
 from worker.media.sniff import Format, sniff
@@ -29,6 +33,9 @@ _DISK = frozenset(
         *(errno.ENOENT, errno.ENOTDIR, errno.EACCES, errno.EPERM, errno.EMFILE, errno.ENFILE),
     }
 )
+#: Before it asks: headers, a zip's list of files. And what thread stacks and the allocator map beyond what is asked.
+_UNASKED_BYTES = 256 * 1024**2
+_SLACK_BYTES = 64 * 1024**2
 
 
 def main() -> None:
@@ -38,18 +45,31 @@ def main() -> None:
     os.dup2(silence, 1)
     os.dup2(silence, 2)
     sitk.ProcessObject.SetGlobalWarningDisplay(False)
-    _die_first()
-    for line in sys.stdin:
+    die_first()
+    while line := sys.stdin.readline():
         request = json.loads(line)
-        answers.write(json.dumps(_answer(request) | {"reusable": not _is_archive(Path(request["path"]))}) + "\n")
-        answers.flush()
+        answer = _answer(request, partial(_ask, answers))
+        _say(answers, answer | {"reusable": not _is_archive(Path(request["path"]))})
 
 
-def _answer(request: dict[str, Any]) -> dict[str, Any]:
+def _say(answers: TextIO, word: dict[str, Any]) -> None:
+    answers.write(json.dumps(word) + "\n")
+    answers.flush()
+
+
+def _ask(answers: TextIO, what: str, memory_bytes: int, scratch_bytes: int) -> None:
+    """Waits for the worker's leave, and holds itself to what it asked for: a file that lied ends this process alone."""
+    _say(answers, {"asks": {"what": what, "memory_bytes": memory_bytes, "scratch_bytes": scratch_bytes}})
+    if not sys.stdin.readline():
+        sys.exit()
+    limit_growth(memory_bytes + _SLACK_BYTES)
+
+
+def _answer(request: dict[str, Any], ask: Callable[[str, int, int], None]) -> dict[str, Any]:
     limits = VolumeLimits(**request["limits"])
     _confine(limits)
     try:
-        decoded = decode(Path(request["path"]), limits, Path(request["scratch"]), request["series_uid"])
+        decoded = decode(Path(request["path"]), limits, Path(request["scratch"]), request["series_uid"], admit=ask)
     except MemoryError:
         return _fault(_too_large())
     except FleetError as error:
@@ -101,6 +121,7 @@ def _fault(error: FleetError) -> dict[str, Any]:
 
 def _confine(limits: VolumeLimits) -> None:
     """Soft limits for this request: memory, written files, and processor time should the parent be gone."""
+    limit_growth(_UNASKED_BYTES)
     used = resource.getrusage(resource.RUSAGE_SELF)
     seconds = int(used.ru_utime + used.ru_stime + 4 * limits.max_seconds) + 1
     for kind, soft in (
@@ -113,12 +134,6 @@ def _confine(limits: VolumeLimits) -> None:
         # Some systems refuse some of these; macOS does not bound address space.
         with suppress(ValueError, OSError):
             resource.setrlimit(kind, (soft if hard == resource.RLIM_INFINITY else min(soft, hard), hard))
-
-
-def _die_first() -> None:
-    """When memory runs out on Linux, this process is the one to go, not the worker."""
-    with suppress(OSError):
-        Path("/proc/self/oom_score_adj").write_text("1000")
 
 
 if __name__ == "__main__":

@@ -114,7 +114,9 @@ def _geometries(fields: _Fields, size: tuple[int, int, int]) -> tuple[Geometry, 
             "Set the orientation in the header (for instance with nibabel or fslorient)",
             code="no-orientation",
         )
-    steps = [_RAS_TO_LPS @ affine * unit for affine in affines]
+    with np.errstate(invalid="ignore"):
+        # What is not finite is refused below.
+        steps = [_RAS_TO_LPS @ affine * unit for affine in affines]
     return tuple(geometry_from(size, lps[:, :3], lps[:, 3]) for lps in steps)
 
 

@@ -6,7 +6,7 @@ and infinities into 0, so none of that may be left to it.
 
 import bz2
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import chain
 from pathlib import Path
 from typing import BinaryIO
@@ -17,7 +17,6 @@ from isal import igzip, igzip_lib
 from fleet.errors import CorruptInput, InputTooLarge, UnsupportedMedia
 from worker.media import nifti
 from worker.media.header import Header
-from worker.media.limits import VolumeLimits
 from worker.media.sniff import HEAD_BYTES, Format, not_a_volume, sniff
 
 CHUNK_BYTES = 4 * 1024**2
@@ -68,8 +67,8 @@ def unpack(path: Path, header: Header, target: Path) -> None:
             raise truncated(header.stored_bytes - left, header.stored_bytes)
 
 
-def gunzip_nifti(path: Path, target: Path, limits: VolumeLimits) -> Header:
-    """Inflates a .nii.gz to `target`, no further than its own header says.
+def gunzip_nifti(path: Path, target: Path, accept: Callable[[Header], None]) -> Header:
+    """Inflates a .nii.gz to `target`, no further than its own header says, once `accept` has let that pass.
 
     Raises as `unpack` and nifti.read_header do, and UnsupportedMedia when something else is inside.
     """
@@ -81,7 +80,7 @@ def gunzip_nifti(path: Path, target: Path, limits: VolumeLimits) -> Header:
     if inside is not Format.NIFTI:
         raise not_a_volume(inside, "the gzip file holds something that")
     header = nifti.read_header(first)
-    limits.check_voxels(header.size, header.held_bytes_per_voxel)
+    accept(header)
     end = header.offset + header.stored_bytes
     written = 0
     with target.open("wb") as out:

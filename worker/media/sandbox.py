@@ -19,8 +19,9 @@ from typing import Any
 
 from fleet import errors
 from fleet.errors import DependencyError, FleetError, InputError
+from worker.children import bare_environment
 from worker.contract import Geometry
-from worker.media.decode import Decoded
+from worker.media.decode import Admit, Decoded
 from worker.media.limits import VolumeLimits
 
 _TICK_S = 0.05
@@ -48,12 +49,14 @@ class Sandbox:
         scratch: Path,
         series_uid: str | None,
         check: Callable[[], None],
+        *,
+        admit: Admit = lambda what, memory, files: None,
     ) -> Decoded:
-        """As worker.media.decode.decode, in a child.
+        """As worker.media.decode.decode, in a child. `admit` is called here, while the child waits.
 
         Raises its errors; InputError (decoder-crashed, decoder-timeout) when the child died or took too long;
         DependencyError when it was killed by somebody else (decoder-killed) or had no disk (worker-disk); and
-        whatever `check` raises, which is called every few hundredths of a second and also ends the child.
+        whatever `admit` raises, and `check`, which is called every few hundredths of a second; both end the child.
         """
         request = {
             "path": str(path),
@@ -63,7 +66,7 @@ class Sandbox:
         }
         child = self._take()
         try:
-            answer = child.ask(request, limits.max_seconds, check)
+            answer = child.ask(request, limits.max_seconds, check, admit)
         except BaseException:
             child.kill()
             raise
@@ -127,30 +130,43 @@ class _Child:
             if pipe is not None:
                 pipe.close()
 
-    def ask(self, request: dict[str, Any], limit_s: float, check: Callable[[], None]) -> dict[str, Any]:
+    def ask(self, request: dict[str, Any], limit_s: float, check: Callable[[], None], admit: Admit) -> dict[str, Any]:
+        """The child's answer. Time that it waits for memory is not its own."""
+        self._say(request)
+        end = time.monotonic() + limit_s
+        while True:
+            try:
+                word: dict[str, Any] = json.loads(self._line(end, check))
+            except TimeoutError as error:
+                raise InputError(
+                    f"decoding this input took longer than {limit_s:g} s and was stopped", code="decoder-timeout"
+                ) from error
+            if "asks" not in word:
+                return word
+            asked, began = word["asks"], time.monotonic()
+            admit(asked["what"], asked["memory_bytes"], asked["scratch_bytes"])
+            end += time.monotonic() - began
+            self._say({"granted": True})
+
+    def _say(self, word: dict[str, Any]) -> None:
         assert self._process.stdin is not None  # noqa: S101
         try:
-            self._process.stdin.write(json.dumps(request).encode() + b"\n")
+            self._process.stdin.write(json.dumps(word).encode() + b"\n")
             self._process.stdin.flush()
         except BrokenPipeError as error:
             raise self._death() from error
-        answer: dict[str, Any] = json.loads(self._line(limit_s, check))
-        return answer
 
-    def _line(self, limit_s: float, check: Callable[[], None]) -> bytes:
-        """One line from the child, or its death, or the end of patience."""
+    def _line(self, end: float, check: Callable[[], None]) -> bytes:
+        """One line from the child, or its death. Raises TimeoutError past this moment of the monotonic clock."""
         assert self._process.stdout is not None  # noqa: S101
         pipe = self._process.stdout.fileno()
         poll = select.poll()
         poll.register(pipe, select.POLLIN | select.POLLHUP)
-        end = time.monotonic() + limit_s
         line = b""
         while not line.endswith(b"\n"):
             check()
             if time.monotonic() > end:
-                raise InputError(
-                    f"decoding this input took longer than {limit_s:g} s and was stopped", code="decoder-timeout"
-                )
+                raise TimeoutError
             if poll.poll(_TICK_S * 1000):
                 part = os.read(pipe, 65536)
                 if not part:
@@ -175,15 +191,8 @@ class _Child:
 
 
 def _environment() -> dict[str, str]:
-    """None of ours: no passwords for a process that reads strangers' files, and few threads."""
-    return {
-        "PATH": os.defpath,
-        "PYTHONPATH": os.pathsep.join(part for part in sys.path if part),
-        "LANG": "C.UTF-8",
-        "OPENBLAS_NUM_THREADS": "1",
-        "OMP_NUM_THREADS": "1",
-        "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS": "2",
-    }
+    """No passwords for a process that reads strangers' files, and few threads."""
+    return bare_environment(OPENBLAS_NUM_THREADS="1", OMP_NUM_THREADS="1", ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS="2")
 
 
 def _crashed() -> InputError:

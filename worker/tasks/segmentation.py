@@ -7,17 +7,20 @@ Each arrow is a module of `worker/volumes/`; what a model needs of them stands i
 """
 
 from collections.abc import Iterator, Mapping
-from typing import ClassVar
+from dataclasses import replace
+from typing import Any, ClassVar
 
 import numpy as np
 
 from fleet.contracts import MediaKind, ResultKind, Stage
 from fleet.errors import ModelError
-from worker.contract import Array, Mask, Model, Progress, Volume
+from worker.contract import Array, Mask, Model, Progress, Room, Volume
+from worker.media.footprint import mask_scratch_bytes
 from worker.media.preview import draw_preview
 from worker.volumes import components
 from worker.volumes.decide import ByArgmax, ByThreshold, Decision, Only, logit, sigmoid, softmax
 from worker.volumes.fit import channels_needed, faults, output_of
+from worker.volumes.footprint import Footprint
 from worker.volumes.intensity import Line
 from worker.volumes.labels import LinearPainter, NearestPainter
 from worker.volumes.plan import Plan, prepared
@@ -44,16 +47,17 @@ class Segmentation:
         settings = applied(model.settings, params)
         labels = chosen(model.labels, params)
         plan = Plan(media, settings)
-        with progress.stage(Stage.PREPARE):
-            grid, line = prepared(media.array, plan, progress)
         network = Network(
             model, _output_name(model, settings), channels_needed(settings, model.labels),
             plan.orientation, settings.mirror_axes,
         )  # fmt: skip
-        mask = np.zeros(media.array.shape, dtype=np.uint8 if max(model.labels) <= 255 else np.uint16)
+        with progress.stage(Stage.PREPARE):
+            room = admitted(plan, params, network, model, progress)
+            grid, line = prepared(media.array, plan, progress, room)
+        mask = room.zeros(media.array.shape, mask_type(model))
         paint = NearestPainter if settings.upsample == "labels" else LinearPainter
         painter = paint(mask, plan.maps, decision(settings, labels, model.labels))
-        groups = score(grid, plan.layout, plan.blend, network, progress)
+        groups = score(grid, plan.layout, plan.blend, network, progress, room=room)
         for planes in unpadded(groups, plan.pads, plan.grid):
             with progress.stage(Stage.FINISH):
                 for scores in planes:
@@ -61,12 +65,44 @@ class Segmentation:
                     painter.feed(activated(scores, settings))
         del grid
         with progress.stage(Stage.FINISH):
-            tidied = tidy(mask, labels, settings, progress)
+            tidied = tidy(mask, labels, settings, progress, room)
             statistics = measure(mask, media, labels)
             modality = media.about.get("modality") or settings.modality
             preview = draw_preview(media, mask, statistics, modality) if params.preview else None
         facts = {**plan.facts, "intensity": _shown(line), "passes": len(network.flips) * plan.layout.count, **tidied}
+        if room.on_disk:
+            facts["arrays_on_disk"] = True
         return Mask(mask, media.geometry, labels, statistics, preview, params.format, facts)
+
+
+def mask_type(model: Model) -> np.dtype[Any]:
+    return np.dtype(np.uint8 if max(model.labels) <= 255 else np.uint16)
+
+
+def admitted(plan: Plan, params: SegmentationParams, network: Network, model: Model, progress: Progress) -> Room:
+    """Asks for the job's memory before any of it is taken; where the large arrays go. Raises InputTooLarge."""
+    shapes = {model.inputs[0].name: network.input_shape(plan.window)}
+    need = Footprint(
+        plan=plan,
+        channels=network.channels,
+        passes=len(network.flips),
+        mask_itemsize=mask_type(model).itemsize,
+        input_itemsize=model.inputs[0].dtype.itemsize,
+        labels=len(model.labels),
+        run_bytes=model.run_bytes(shapes),
+        preview=params.preview,
+        file_format=params.format,
+    )
+    if need.peak_bytes() > progress.memory_bytes:
+        need = replace(need, run_bytes=model.run_bytes(shapes, weigh_with=progress))
+    x, y, z = plan.volume.geometry.size
+    grid = " × ".join(str(size) for size in plan.orientation.per_tensor_axis(plan.padded))
+    return progress.admit(
+        f"segmenting {x} × {y} × {z} voxels on a grid of {grid} with {network.channels} channels",
+        need.peak_bytes(),
+        lean_bytes=need.peak_bytes(on_disk=True),
+        scratch_bytes=plan.volume.array.nbytes + mask_scratch_bytes(plan.volume.array.size * need.mask_itemsize),
+    )
 
 
 def activated(scores: Array, settings: SegmentationSettings) -> Array:
@@ -88,7 +124,9 @@ def decision(settings: SegmentationSettings, wanted: Mapping[int, str], all_labe
     return decide if set(all_labels) <= {0, *wanted} else Only(decide, tuple(wanted))
 
 
-def tidy(mask: Array, labels: dict[int, str], settings: SegmentationSettings, progress: Progress) -> dict[str, int]:
+def tidy(
+    mask: Array, labels: dict[int, str], settings: SegmentationSettings, progress: Progress, room: Room
+) -> dict[str, int]:
     """Largest components, then holes, where they are asked for -> how many voxels changed."""
     changed: dict[str, int] = {}
     for wanted, name, work in (
@@ -99,7 +137,7 @@ def tidy(mask: Array, labels: dict[int, str], settings: SegmentationSettings, pr
             changed[name] = 0
             for label in labels:
                 progress.check()
-                changed[name] += work(mask, label)
+                changed[name] += work(mask, label, room.zeros)
     return changed
 
 

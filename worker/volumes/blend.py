@@ -1,6 +1,6 @@
 """Overlapping windows become one volume: weights, and a slab that holds only the planes still being added to."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import numpy.typing as npt
@@ -56,11 +56,11 @@ class Slab:
     Memory: (channels + 1) * window[0] * grid[1] * grid[2] * 4 bytes, however many planes the grid has.
     """
 
-    def __init__(self, layout: Layout, channels: int, weights: Weights) -> None:
+    def __init__(self, layout: Layout, channels: int, weights: Weights, zeros: Callable[..., Array] = np.zeros) -> None:
         depth, rows, columns = layout.window[0], layout.grid[1], layout.grid[2]
         self._weights = weights
-        self._sums = np.zeros((channels, depth, rows, columns), dtype=np.float32)
-        self._totals = np.zeros((depth, rows, columns), dtype=np.float32)
+        self._sums = zeros((channels, depth, rows, columns), np.float32)
+        self._totals = zeros((depth, rows, columns), np.float32)
         self._first = 0
 
     def add(self, start: Triple, scores: Array) -> None:

@@ -4,6 +4,8 @@ Only the label's bounding box is ever labelled, so memory is 5 bytes per voxel o
 the flags they come from, and a few more per component.
 """
 
+from collections.abc import Callable
+
 import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
@@ -11,6 +13,7 @@ from scipy import ndimage
 from worker.contract import Array
 
 Box = tuple[slice, slice, slice]
+Zeros = Callable[..., Array]
 #: voxels counted at a time
 _COUNTED = 1 << 18
 
@@ -32,13 +35,16 @@ def _extent(flags: npt.ArrayLike) -> slice:
     return slice(int(where[0]), int(where[-1]) + 1)
 
 
-def keep_largest(mask: Array, label: int) -> int:
-    """Sets all but the label's largest component to 0 -> voxels removed. Of equal ones the first stays."""
+def keep_largest(mask: Array, label: int, zeros: Zeros = np.zeros) -> int:
+    """Sets all but the label's largest component to 0 -> voxels removed. Of equal ones the first stays.
+
+    `zeros` makes the two arrays of the box's size.
+    """
     box = bounding_box(mask, label)
     if box is None:
         return 0
     part = mask[box]
-    components, count = ndimage.label(part == label)
+    components, count = _numbered(part, label, np.equal, zeros)
     if count <= 1:
         return 0
     largest, removed = _largest(components, count), 0
@@ -62,13 +68,21 @@ def _largest(components: Array, count: int) -> int:
     return int(sizes.argmax())
 
 
-def fill_holes(mask: Array, label: int) -> int:
+def _numbered(part: Array, label: int, compare: np.ufunc, zeros: Zeros) -> tuple[Array, int]:
+    """The components of the voxels that compare so with the label, numbered from 1, and how many there are."""
+    flags, numbers = zeros(part.shape, np.bool_), zeros(part.shape, np.int32)
+    for plane, out in zip(part, flags, strict=True):
+        compare(plane, label, out=out)
+    return numbers, int(ndimage.label(flags, output=numbers))
+
+
+def fill_holes(mask: Array, label: int, zeros: Zeros = np.zeros) -> int:
     """Gives the label every background voxel that it encloses -> voxels added. Other labels stay as they are."""
     box = bounding_box(mask, label)
     if box is None:
         return 0
     part = mask[box]
-    outside, count = ndimage.label(part != label)
+    outside, count = _numbered(part, label, np.not_equal, zeros)
     enclosed = np.ones(count + 1, dtype=bool)
     enclosed[0] = False
     for axis in range(3):

@@ -127,17 +127,19 @@ def resample(
     array: Array,
     maps: Maps,
     *,
+    out: Array | None = None,
     antialias: bool = False,
     prepare: Callable[[Array], Array] = lambda planes: planes,
     check: Callable[[], None] = lambda: None,
-) -> npt.NDArray[np.float32]:
-    """The array [z, y, x] on the grid, float32, axes still in the array's order.
+) -> Array:
+    """The array [z, y, x] on the grid, float32, axes still in the array's order; in `out` when that is given.
 
     Works plane by plane, so that no more than a few source planes are ever float. `prepare` may change those
     (float32, in place or not) before they are interpolated; `check` is called once per plane.
     """
     along_z, along_y, along_x = (weights(axis_map, antialias) for axis_map in maps)
-    out = np.empty((maps[0].grid, maps[1].grid, maps[2].grid), dtype=np.float32)
+    if out is None:
+        out = np.empty((maps[0].grid, maps[1].grid, maps[2].grid), dtype=np.float32)
     for k in range(maps[0].grid):
         check()
         span = slice(along_z.indptr[k], along_z.indptr[k + 1])

@@ -11,6 +11,9 @@ from worker.contract import Array
 from worker.volumes.decide import Decision, Labels, Only
 from worker.volumes.grid import Ints, Maps, brackets
 
+#: Scores that are interpolated at a time: with a hundred labels a whole plane of them would be half a gigabyte.
+INTERPOLATED = 1 << 21
+
 
 class LinearPainter:
     """Interpolates scores linearly at every source voxel and decides there, plane by plane.
@@ -50,14 +53,16 @@ class LinearPainter:
             return
         painted, mixed = self._cells(lower[1], upper[1])
         painted = self._drop(painted)
-        rows, columns = np.divmod(mixed, painted.shape[1])
-        corners = self._corners(rows, columns, lower[0].shape[2])
-        below, above = (_weighted(scores, corners) for scores, _ in (lower, upper))
         for z in targets:
-            plane = self._mask[z]
-            plane[...] = painted
-            fraction = self._fraction[z]
-            plane[rows, columns] = self._drop(self._decide((1 - fraction) * below + fraction * above))
+            self._mask[z] = painted
+        together = max(1, INTERPOLATED // len(lower[0]))
+        for start in range(0, mixed.size, together):
+            rows, columns = np.divmod(mixed[start : start + together], painted.shape[1])
+            corners = self._corners(rows, columns, lower[0].shape[2])
+            below, above = (_weighted(scores, corners) for scores, _ in (lower, upper))
+            for z in targets:
+                fraction = self._fraction[z]
+                self._mask[z][rows, columns] = self._drop(self._decide((1 - fraction) * below + fraction * above))
 
     def _cells(self, lower: Labels, upper: Labels) -> tuple[Labels, Ints]:
         """The label of each source voxel's cell, and the flat indices of those whose corners differ."""

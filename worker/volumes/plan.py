@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from fleet.errors import InputTooLarge
-from worker.contract import Array, Progress, Volume
+from worker.contract import Array, Progress, Room, Volume
 from worker.volumes.grid import Maps, map_axes, resample
 from worker.volumes.intensity import Line, fit
 from worker.volumes.orient import Orientation, orient, orientation_code
@@ -58,13 +58,17 @@ class Plan:
     def pads(self) -> tuple[tuple[int, int], tuple[int, int], tuple[int, int]]:
         return padding(self.grid, self.window)
 
+    @property
+    def padded(self) -> Triple:
+        z, y, x = (size + sum(pad) for size, pad in zip(self.grid, self.pads, strict=True))
+        return z, y, x
+
     @cached_property
     def layout(self) -> Layout:
-        z, y, x = (size + sum(pad) for size, pad in zip(self.grid, self.pads, strict=True))
         run = self.settings.run
         if isinstance(run, Whole):
-            return lay_out((z, y, x), self.window, 0.0, "even")
-        return lay_out((z, y, x), self.window, run.overlap, run.starts)
+            return lay_out(self.padded, self.window, 0.0, "even")
+        return lay_out(self.padded, self.window, run.overlap, run.starts)
 
     @property
     def blend(self) -> str:
@@ -108,20 +112,41 @@ class Plan:
         return facts
 
 
-def prepared(array: Array, plan: Plan, progress: Progress) -> tuple[Array, Line]:
+def prepared(array: Array, plan: Plan, progress: Progress, room: Room) -> tuple[Array, Line]:
     """The network's input on the padded grid, float32 [z, y, x], and the normalisation that made it."""
     settings = plan.settings
     spec = settings.intensity
     before = not isinstance(spec, Unchanged) and spec.of == "source"
     line = fit(array, spec) if before else Line()
     antialias = getattr(settings.grid, "antialias", False)
-    grid = resample(array, plan.maps, antialias=antialias, prepare=line.clip, check=progress.check)
+    padded = room.zeros(plan.padded, np.float32)
+    front, top, left = (before for before, _ in plan.pads)
+    z, y, x = plan.grid
+    grid = padded[front : front + z, top : top + y, left : left + x]
+    resample(array, plan.maps, out=grid, antialias=antialias, prepare=line.clip, check=progress.check)
     if not before:
         line = fit(grid, spec)
-        line.clip(grid)
-    line.apply(grid)
-    if any(sum(pad) for pad in plan.pads):
-        if settings.pad.mode == "edge":
-            return np.pad(grid, plan.pads, mode="edge"), line
-        return np.pad(grid, plan.pads, constant_values=settings.pad.value), line
-    return grid, line
+    for plane in grid:
+        # What was measured on the source was clipped there, before it was interpolated.
+        line.apply(plane if before else line.clip(plane))
+    if settings.pad.mode == "edge":
+        _continue_edges(padded, plan)
+    elif settings.pad.value != 0:
+        _surround(padded, plan, settings.pad.value)
+    return padded, line
+
+
+def _continue_edges(padded: Array, plan: Plan) -> None:
+    """The outermost voxels, repeated outwards axis by axis, in place."""
+    for axis, (before, _) in enumerate(plan.pads):
+        along = np.moveaxis(padded, axis, 0)
+        last = before + plan.grid[axis] - 1
+        along[:before] = along[before]
+        along[last + 1 :] = along[last]
+
+
+def _surround(padded: Array, plan: Plan, value: float) -> None:
+    for axis, (before, _) in enumerate(plan.pads):
+        along = np.moveaxis(padded, axis, 0)
+        along[:before] = value
+        along[before + plan.grid[axis] :] = value

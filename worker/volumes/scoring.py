@@ -7,7 +7,7 @@ import numpy as np
 
 from fleet.contracts import Stage
 from fleet.errors import ModelError
-from worker.contract import Array, Model, Progress
+from worker.contract import Array, Model, Progress, Room
 from worker.volumes.blend import BLENDS, Slab
 from worker.volumes.orient import Orientation
 from worker.volumes.windows import Layout, Triple, window_at
@@ -37,36 +37,42 @@ class Network:
         self, model: Model, output: str, channels: int, orientation: Orientation, mirror_axes: tuple[int, ...]
     ) -> None:
         self._model = model
-        self._channels = channels
+        self.channels = channels
         self._input = model.inputs[0]
         self._output = output
         self._orientation = orientation
         #: Every subset of the axes, beginning with none.
         self.flips = list(chain.from_iterable(combinations(mirror_axes, k) for k in range(len(mirror_axes) + 1)))
 
+    def input_shape(self, window: Triple) -> tuple[int, ...]:
+        """Of what the model is fed for a window [z, y, x]."""
+        return (1, 1, *self._orientation.per_tensor_axis(window))
+
     def __call__(self, window: Array, flip: tuple[int, ...]) -> Array:
         """One pass: flipped before and after over these tensor axes."""
         tensor = np.flip(window.transpose(self._orientation.to_tensor), flip)
         feed = reordered(tensor, np.empty(tensor.shape, self._input.dtype))[None, None]
         scores = self._model.run({self._input.name: feed})[self._output]
-        if scores.shape != (1, self._channels, *feed.shape[2:]):
+        if scores.shape != (1, self.channels, *feed.shape[2:]):
             raise ModelError(
                 f"output `{self._output}` has shape {list(scores.shape)} for an input of {list(feed.shape)}; "
-                f"the settings and labels need {[1, self._channels, *feed.shape[2:]]}",
+                f"the settings and labels need {[1, self.channels, *feed.shape[2:]]}",
                 code="unexpected-output-shape",
             )
-        if not np.isfinite(scores).all():
+        if not all(np.isfinite(channel).all() for channel in scores[0]):
             raise ModelError(
                 f"output `{self._output}` has NaN or infinite scores; half precision may have overflowed",
                 code="non-finite-scores",
             )
-        out = np.empty((self._channels, *window.shape), np.float32)
+        out = np.empty((self.channels, *window.shape), np.float32)
         for channel, target in zip(scores[0], out, strict=True):
             reordered(np.flip(channel, flip).transpose(self._orientation.from_tensor), target)
         return out
 
 
-def score(grid: Array, layout: Layout, blend: str, network: Network, progress: Progress) -> Iterator[Iterator[Array]]:
+def score(
+    grid: Array, layout: Layout, blend: str, network: Network, progress: Progress, *, room: Room
+) -> Iterator[Iterator[Array]]:
     """For each layer of windows the planes [channels, y, x] that it finished, first to last.
 
     Each group must be used up before the next is asked for. Advances `progress` by one per pass.
@@ -83,8 +89,10 @@ def score(grid: Array, layout: Layout, blend: str, network: Network, progress: P
             for start in layer.windows:
                 scores = passes.over(window_at(grid, start, layout.window))
                 if slab is None:
-                    slab = Slab(layout, len(scores), BLENDS[blend](layout.window))
+                    slab = Slab(layout, len(scores), BLENDS[blend](layout.window), room.zeros)
                 slab.add(start, scores)
+                # Or it would live beside those of the next window.
+                del scores
         if slab is not None:
             yield slab.take(layer.finished)
 
@@ -100,12 +108,12 @@ class _Passes:
         for flip in self._network.flips:
             self._progress.check()
             scores = self._network(window, flip)
-            mean = scores if mean is None else mean + scores
+            mean = scores if mean is None else np.add(mean, scores, out=mean)
             self._done += 1
             self._progress.advance(self._done, self._total)
         assert mean is not None, "there is always the pass without a flip"  # noqa: S101
         count = len(self._network.flips)
-        return mean if count == 1 else mean / np.float32(count)
+        return mean if count == 1 else np.divide(mean, np.float32(count), out=mean)
 
 
 def unpadded(

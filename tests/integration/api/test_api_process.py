@@ -16,7 +16,8 @@ import httpx
 from fleet.catalogue import Catalogue
 from fleet.database import Database
 from fleet.settings import Settings
-from tests.support.fleet_of_one import environment_of
+from tests.support.event_listener import listening
+from tests.support.fleet_of_one import environment_of, job_store, new_job
 from tests.support.front_door import card
 from tests.support.waiting import eventually
 
@@ -131,3 +132,18 @@ def test_told_to_end_it_lets_waiters_go_and_ends_with_0(settings: Settings, tmp_
         answer = waiting.result(timeout=40)
         assert (answer.status_code, answer.json()["state"]) == (202, "queued")
         assert process.wait(30) == 0
+
+
+def test_told_to_end_it_ends_its_event_streams_in_order(settings: Settings, tmp_path: Path) -> None:
+    with job_store(settings) as jobs:
+        job_id = str(jobs.submit(new_job()).job.id)
+    with api_process(settings, tmp_path) as (process, log):
+        url = url_of(process, log)
+        with listening(url, job_id) as first, listening(url, job_id) as second:
+            for heard in (first, second):
+                heard.hears("job.queued")
+            process.send_signal(signal.SIGTERM)
+            for heard in (first, second):
+                heard.finishes()
+            assert process.wait(30) == 0
+    assert [event for event in events(log) if event.get("level") == "error"] == []

@@ -147,7 +147,7 @@ def test_an_idempotency_key_must_be_visible_and_short(shared_door: Door, key: st
 @pytest.mark.parametrize(
     "query",
     ["limit=0", "limit=201", "limit=x", "state=lost", "priority=9", "cursor=x", "label=plain",
-     "created_after=yesterday", "model=a%00b", "label=a:%00"],
+     "created_after=yesterday", "created_after=0", "created_before=1700000000", "model=a%00b", "label=a:%00"],
 )  # fmt: skip
 def test_a_wrong_listing_is_refused(shared_door: Door, query: str) -> None:
     fields = problem(shared_door.http.get(f"/api/v1/jobs?{query}"), 422, "validation-failed")
@@ -176,10 +176,14 @@ def test_what_does_not_exist_is_not_found(shared_door: Door, method: str, path: 
     problem(shared_door.http.request(method, path), 404, code)
 
 
-def test_a_wrong_method_says_which_are_right(shared_door: Door) -> None:
-    answer = shared_door.http.delete("/api/v1/jobs/x/result")
+@pytest.mark.parametrize(
+    ("path", "right"),
+    [("jobs/x/result", "GET"), ("jobs", "GET, POST"), ("uploads/x", "GET, DELETE"), ("uploads", "POST")],
+)
+def test_a_wrong_method_says_which_are_right(shared_door: Door, path: str, right: str) -> None:
+    answer = shared_door.http.patch(f"/api/v1/{path}")
     problem(answer, 405, "method-not-allowed")
-    assert answer.headers["allow"] == "GET"
+    assert answer.headers["allow"] == right
 
 
 def test_the_callers_request_id_is_kept_and_an_unfit_one_replaced(shared_door: Door) -> None:

@@ -29,8 +29,8 @@ def test_an_accepted_job_has_a_location_and_the_documented_form(door: Door) -> N
     documented = {
         "id", "task", "model", "version", "state", "stage", "progress", "priority", "lane", "queue", "params", "inputs",
         "labels", "result", "artifacts", "error", "attempt", "max_attempts", "cancel_requested", "deadline",
-        "execution_timeout_s", "timings", "ran_on", "route_reason", "history", "retries", "callback", "created_at",
-        "started_at", "finished_at", "expires_at",
+        "execution_timeout_s", "timings", "ran_on", "route_reason", "history", "retries", "callback", "retention_s",
+        "created_at", "started_at", "finished_at", "expires_at",
     }  # fmt: skip
     assert set(job) == documented
 

@@ -7,6 +7,7 @@ import redis
 from pydantic import SecretStr
 
 from fleet.broker import ENDED_CHANNEL
+from fleet.job_values import Standing
 from fleet.settings import Settings
 from tests.support.front_door import Door, card, front_door
 from tests.support.tcp_proxy import proxy_to
@@ -26,7 +27,7 @@ def subscribers(door: Door) -> int:
 
 def deaf_to_the_record(door: Door) -> None:
     """From now on only the word of Redis wakes a waiter."""
-    door.core.waiters._ended_among = lambda _: set()
+    door.core.waiters._standings = lambda asked: dict.fromkeys(asked, Standing(0, ended=False))
 
 
 def ended_while_waiting(door: Door, waiting: "Future[httpx.Response]", *, tell: bool) -> httpx.Response:
@@ -124,7 +125,7 @@ def test_waiting_goes_on_after_redis_was_away(settings: Settings) -> None:
                 answer = ended_while_waiting(door, thread.submit(door.submit, WAIT), tell=False)
             assert (answer.status_code, answer.json()["state"]) == (200, "succeeded")
             proxy.mend()
-            eventually(lambda: subscribers(door) == 1)
+            eventually(lambda: subscribers(door) == 1 and not door.core.broker.resting)
             deaf_to_the_record(door)
             with ThreadPoolExecutor(1) as thread:
                 answer = ended_while_waiting(door, thread.submit(door.submit, WAIT), tell=True)

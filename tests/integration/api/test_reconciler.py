@@ -201,6 +201,23 @@ def test_a_job_that_went_back_to_the_queue_does_not_make_others_look_overtaken(s
     assert scene.messages(waiting.queue) == [f"{waiting.id}:1", f"{retried.id}:2"]
 
 
+@pytest.mark.parametrize("end", ["its worker was lost", "its worker drained"])
+def test_a_job_that_had_its_turn_and_lost_it_goes_before_those_that_wait(scene: Scene, end: str) -> None:
+    lost = scene.submit(tell=False)
+    waiting = [scene.submit() for _ in range(3)]
+    claim = scene.jobs.claim(lost.id, "w", 0.0 if end == "its worker was lost" else 30.0, seq=1)
+    assert claim is not None
+    if end == "its worker drained":
+        assert scene.jobs.hand_back(claim.job, "drained")
+    scene.reconciler.tick()
+    assert scene.messages(lost.queue) == [f"{lost.id}:2", *(f"{job.id}:1" for job in waiting)]
+    # It was published last and taken first: that says nothing of the others.
+    scene.age(60, *waiting)
+    assert scene.jobs.claim(lost.id, "w2", 30.0, seq=2)
+    scene.reconciler.tick()
+    assert scene.did("message-lost") == 0
+
+
 def test_without_the_broker_the_rest_of_the_round_happens(settings: Settings) -> None:
     with scene_of(settings, NO_BROKER) as scene:
         lapsed = scene.submit(tell=False)

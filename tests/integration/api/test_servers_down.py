@@ -13,7 +13,7 @@ from tests.support.waiting import eventually
 
 
 @contextmanager
-def door_through(settings: Settings, server: str) -> Iterator[tuple[Door, Proxy]]:
+def door_through(settings: Settings, server: str, reconcile_every_s: float = 0.1) -> Iterator[tuple[Door, Proxy]]:
     """A front door that meets one of its servers through a proxy."""
     url = {
         "redis": settings.redis_url.get_secret_value(),
@@ -29,7 +29,7 @@ def door_through(settings: Settings, server: str) -> Iterator[tuple[Door, Proxy]
             "postgresql": {"database_url": SecretStr(through)},
             "objects": {"minio_endpoint": through.removeprefix("http://")},
         }[server]
-        with front_door(settings, reconcile_every_s=0.1, **change) as door:
+        with front_door(settings, reconcile_every_s=reconcile_every_s, **change) as door:
             door.announce(card())
             yield door, proxy
 
@@ -43,6 +43,30 @@ def test_without_redis_a_job_is_accepted_and_published_when_it_is_back(settings:
         proxy.mend()
         eventually(lambda: door.core.broker.depths([job["queue"]])[job["queue"]] == 1)
     assert door.core.measures.registry.get_sample_value("fleet_publications_failed_total") == 2
+
+
+def test_while_redis_hangs_one_caller_tries_and_the_others_leave_it_to_the_reconciler(settings: Settings) -> None:
+    with door_through(settings, "redis", reconcile_every_s=600.0) as (door, proxy):
+        proxy.swallow()
+        # Redis is asked for the first of them. The sequence number grows when a job was published in vain.
+        jobs = [door.accepted()["id"] for _ in range(5)]
+        rows = {str(row["id"]): row for row in door.core.database.run("select id, published_at, publish_seq from job")}
+        assert [rows[job]["published_at"] for job in jobs] == [None] * 5
+        sequence = [rows[job]["publish_seq"] for job in jobs]
+        assert sequence[0] == 2
+        assert sequence[1] == 1
+        assert door.core.measures.registry.get_sample_value("fleet_publications_failed_total") == 5
+        proxy.release()
+        queue = door.core.jobs.get(door.id(jobs[0])).queue
+        eventually(lambda: door.core.reconciler.tick() or door.core.broker.depths([queue])[queue] >= 5)
+
+
+def test_a_job_that_redis_hangs_for_can_be_cancelled_and_its_waiter_is_told(settings: Settings) -> None:
+    with door_through(settings, "redis") as (door, proxy):
+        job = door.accepted()["id"]
+        proxy.swallow()
+        assert door.http.post(f"/api/v1/jobs/{job}/cancel").json()["state"] == "cancelled"
+        assert door.http.get(f"/api/v1/jobs/{job}", headers={"Prefer": "wait=30"}).json()["state"] == "cancelled"
 
 
 def test_without_postgresql_the_answer_is_503_and_says_when_to_come_back(settings: Settings) -> None:
@@ -61,7 +85,10 @@ def test_without_postgresql_the_answer_is_503_and_says_when_to_come_back(setting
             assert answer.json()["retry_after"] >= 1
         assert door.http.get("/livez").status_code == 200
         assert door.http.get("/readyz").status_code == 503
+        # Nothing of what was refused is found later.
         proxy.mend()
+        eventually(lambda: door.http.get("/api/v1/jobs").status_code == 200)
+        assert [shown["id"] for shown in door.http.get("/api/v1/jobs").json()["jobs"]] == [job["id"]]
         eventually(lambda: door.submit().status_code == 202)
 
 

@@ -6,9 +6,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from uuid import UUID
 
+import httpx
 import pytest
 
+from cli.stack.ports import free_port
 from fleet.contracts import Artifact, JobState, MediaKind
+from fleet.job_values import Ending
 from fleet.objects import result_key
 from fleet.settings import Settings
 from fleet_client import (
@@ -22,6 +25,8 @@ from fleet_client import (
     Upload,
 )
 from tests.support.front_door import Door, card, front_door
+from tests.support.tcp_proxy import proxy_to
+from tests.support.waiting import eventually
 
 VOLUME = bytes(range(256)) * 1000
 
@@ -100,6 +105,77 @@ def test_a_job_is_waited_for_and_its_files_are_saved(door: Door, fleet: Client, 
     assert (seen[0], seen[-1]) == ("queued", "succeeded")
     assert job.result() == {"labels": []}
     assert {path.name: path.read_bytes() for path in job.save(tmp_path / "out")} == files
+
+
+def test_events_are_those_of_the_record(door: Door, fleet: Client) -> None:
+    job = fleet.submit(None, [b"hello"], model="text")
+    told = []
+    for record in job.events():
+        told.append((record.state, record.stage, record.progress))
+        if record.state == "queued":
+            claim = door.core.jobs.claim(UUID(job.id), "test-worker", 30.0)
+            assert claim is not None
+        elif record.stage is None and not record.ended:
+            door.core.jobs.note_progress([(claim.job.id, claim.job.attempt, "infer", 0.5)])
+        elif record.stage == "infer":
+            ending = Ending({}, None)
+            door.core.jobs.finish(claim.job, result={}, artifacts=[], inputs=claim.job.inputs, ending=ending)
+    assert told == [("queued", None, 0.0), ("running", None, 0.0), ("running", "infer", 0.5), ("succeeded", None, 1.0)]
+    assert job.record == fleet.job(job.id).record
+
+
+def test_waiting_goes_on_where_the_line_was_cut(door: Door) -> None:
+    with proxy_to(httpx.URL(door.url).port or 0) as proxy, Client(f"http://127.0.0.1:{proxy.port}") as fleet:
+        job = fleet.submit(None, [b"hello"], model="text")
+        seen: list[str] = []
+        waiting = threading.Thread(target=job.wait, args=(lambda record: seen.append(record.state),))
+        waiting.start()
+        eventually(lambda: door.core.waiters._bells)
+        proxy.cut()
+        claim = door.core.jobs.claim(UUID(job.id), "test-worker", 30.0)
+        assert claim is not None
+        proxy.mend()
+        eventually(lambda: "running" in seen)
+        ending = Ending({}, None)
+        door.core.jobs.finish(claim.job, result={}, artifacts=[], inputs=claim.job.inputs, ending=ending)
+        waiting.join()
+    assert seen == ["queued", "running", "succeeded"]
+
+
+def test_waiting_survives_a_server_that_is_replaced(settings: Settings) -> None:
+    port = free_port()
+    with Client(f"http://127.0.0.1:{port}") as fleet:
+        with front_door(settings, api_port=port) as door:
+            door.announce(card())
+            job = fleet.submit(None, [b"hello"], model="text")
+            waiting = threading.Thread(target=job.wait)
+            waiting.start()
+            eventually(lambda: door.core.waiters._bells)
+        with front_door(settings, api_port=port) as door:
+            eventually(lambda: door.core.waiters._bells)
+            door.run(job.id)
+            waiting.join()
+    assert job.state == "succeeded"
+
+
+def test_waiting_needs_no_place_among_the_streams(settings: Settings) -> None:
+    with front_door(settings, sse_max_streams=0) as door, Client(door.url) as fleet:
+        door.announce(card())
+        job = fleet.submit(None, [b"hello"], model="text")
+        worker = threading.Timer(0.3, door.run, (job.id,))
+        worker.start()
+        assert job.wait().state == "succeeded"
+        worker.join()
+
+
+def test_a_job_deleted_by_somebody_else_is_not_waited_for(door: Door, fleet: Client) -> None:
+    job = fleet.submit(None, [b"hello"], model="text")
+    for record in job.events():
+        assert record.state == "queued"
+        door.core.database.run("UPDATE job SET deleted_at = clock_timestamp() WHERE id = %(id)s", {"id": job.id})
+        break
+    with pytest.raises(NotFound):
+        job.wait()
 
 
 def test_the_same_submit_under_one_key_is_one_job(fleet: Client, tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """Zip files from strangers."""
 
 import stat
+import struct
 import zipfile
 from pathlib import Path
 
@@ -81,6 +82,40 @@ def test_a_truncated_zip(tmp_path: Path, refusal: Refuse, oblique: Volume, cut: 
     path = zipped(tmp_path / "a.zip", {"a.nii": written(oblique, tmp_path / "a.nii")})
     path.write_bytes(path.read_bytes()[:-cut])
     assert refusal(path).code == "corrupt-zip"
+
+
+def test_a_zip_that_lost_bytes_in_the_middle(tmp_path: Path, refusal: Refuse, oblique: Volume) -> None:
+    """Then the directory lies before the place that the end of the archive gives for it."""
+    path = zipped(tmp_path / "a.zip", {"a.nii": written(oblique, tmp_path / "a.nii")})
+    data = path.read_bytes()
+    path.write_bytes(data[:100] + data[140:])
+    assert refusal(path).code == "corrupt-zip"
+
+
+@pytest.mark.parametrize("place", [2**40, 2**63 - 1, 2**64 - 1])
+def test_a_place_beyond_all_files(tmp_path: Path, refusal: Refuse, place: int) -> None:
+    """As the zip64 form can state it."""
+    data = zipped(tmp_path / "a.zip", {"a": b"x" * 40}).read_bytes()
+    at, end = data.index(b"PK\x01\x02"), data.index(b"PK\x05\x06")
+    extra = struct.pack("<HHQ", 1, 8, place)
+    entry = bytearray(data[at:end] + extra)
+    struct.pack_into("<H", entry, 30, len(extra))
+    struct.pack_into("<I", entry, 42, 0xFFFFFFFF)
+    tail = bytearray(data[end:])
+    struct.pack_into("<I", tail, 12, len(entry))
+    (tmp_path / "a.zip").write_bytes(data[:at] + entry + tail)
+    assert refusal(tmp_path / "a.zip").code == "corrupt-zip"
+
+
+def test_an_entry_without_a_name(tmp_path: Path, refusal: Refuse) -> None:
+    data = zipped(tmp_path / "a.zip", {"a": b"x" * 40}).read_bytes()
+    at = data.index(b"PK\x01\x02")
+    nameless = bytearray(data[:at] + data[at:].replace(b"a", b"", 1))
+    struct.pack_into("<H", nameless, at + 28, 0)
+    end = nameless.index(b"PK\x05\x06")
+    struct.pack_into("<I", nameless, end + 12, end - at)
+    (tmp_path / "a.zip").write_bytes(nameless)
+    assert refusal(tmp_path / "a.zip").code == "unsafe-archive"
 
 
 def test_a_flipped_bit_in_a_zip(tmp_path: Path, refusal: Refuse, oblique: Volume) -> None:

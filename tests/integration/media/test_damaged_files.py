@@ -194,6 +194,11 @@ def test_a_spacing_that_is_no_length(sound: Path, refusal: Refuse, value: float,
     assert error.code == "invalid-spacing"
 
 
+@pytest.mark.parametrize("value", [np.nan, np.inf, 1e38])
+def test_an_affine_that_no_volume_has(sound: Path, refusal: Refuse, value: float) -> None:
+    assert refusal(patched(sound, SROW, "f", value)).code == "invalid-spacing"
+
+
 @pytest.mark.parametrize("spacing", [b"0 2 3", b"-1 2 3", b"nan 2 3", b"inf 2 3"])
 def test_an_mha_spacing_that_is_no_length(tmp_path: Path, refusal: Refuse, spacing: bytes) -> None:
     volume = volume_of(ARRAY, spacing=(1, 2, 3))

@@ -41,7 +41,7 @@ def test_usual_ports_in_use_do_not_matter_and_the_user_is_told_of_the_other_port
 
 def test_no_secret_is_in_an_argv_a_log_the_status_or_the_output(up: UpProcess) -> None:
     secrets = [secret for name, secret in up.state.secrets.items() if name != "s3_access"]
-    assert len(secrets) == 7
+    assert len(secrets) == 8
     processes = processes_of(up.layout.root)
     assert len(processes) > 4
     shown = [" ".join(process.cmdline()) for process in processes]

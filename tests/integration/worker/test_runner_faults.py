@@ -2,84 +2,24 @@
 
 import threading
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import psycopg
 import pytest
 
-from fleet.contracts import Job, JobState, ResultKind, Stage
+from fleet.contracts import Job, JobInput, JobState, ObjectRef, ResultKind, Stage
 from fleet.database import Database
 from fleet.errors import CorruptInput, DependencyError, GeometryError, ModelError
 from fleet.job_values import Claim
 from fleet.jobs import JobStore
 from fleet.objects import ObjectStore
-from fleet.outbox import Outbox
 from fleet.settings import Settings
-from tests.support.fleet_of_one import new_job
-from worker.contract import Encoded, EncodedFile
-from worker.device import prove_device
+from tests.support.bench import Bench
 from worker.leases import Held, LeaseKeeper
-from worker.process import Process, assemble
 from worker.progress import JobProgress
-from worker.runner import Runner
 from worker.stop import StopReason, StopToken
-
-
-@dataclass
-class Bench:
-    """A whole worker process in this one, without Celery: the runner is called as the pool's threads call it."""
-
-    process: Process
-    jobs: JobStore
-    outbox: Outbox
-    objects: ObjectStore
-    threads: list[threading.Thread] = field(default_factory=list)
-
-    @property
-    def runner(self) -> Runner:
-        return self.process.runner
-
-    def submit(self, **changes: Any) -> Job:
-        return self.jobs.submit(new_job(**changes)).job
-
-    def run(self, job: Job) -> Job:
-        self.runner.run(job.id, job.publish_seq)
-        return self.jobs.get(job.id)
-
-    def start(self, job: Job) -> threading.Thread:
-        thread = threading.Thread(target=self.runner.run, args=(job.id, job.publish_seq))
-        thread.start()
-        self.threads.append(thread)
-        return thread
-
-    def make_a_file(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """The echo's answer also becomes an artifact, so that there is something to lose."""
-
-        def encode(kind: object, outcome: dict[str, Any], folder: Path) -> Encoded:
-            (folder / "mask.bin").write_bytes(b"x" * 1000)
-            return Encoded(outcome, [EncodedFile("mask.bin", folder / "mask.bin", "application/octet-stream")])
-
-        monkeypatch.setattr(self.process.codecs, "encode", encode)
-
-
-@pytest.fixture
-def bench(settings: Settings, tmp_path: Path) -> Iterator[Bench]:
-    chosen = settings.model_copy(
-        update={"models_path": Path("models").resolve(), "worker_scratch": tmp_path / "scratch", "lease_s": 1.0}
-    )
-    process = assemble(chosen, prove_device(chosen, 2))
-    process.leases.start()
-    with Database(settings.database_dsn) as database:
-        opened = Bench(process, JobStore(database), Outbox(database), ObjectStore(settings))
-        yield opened
-        process.leases.stop_all(StopReason.DRAINED)
-        for thread in opened.threads:
-            thread.join(30)
-        process.leases.close()
-        process.close()
 
 
 def eventually(fact: Callable[[], bool], timeout_s: float = 20.0) -> None:
@@ -210,8 +150,8 @@ def test_claim_whose_answer_was_lost_is_found_again(bench: Bench, monkeypatch: p
     job = bench.submit(max_attempts=1)
     once, calls = Database._once, []
 
-    def answer_lost(self: Database, statement: str, parameters: Any) -> Any:
-        rows = once(self, statement, parameters)
+    def answer_lost(self: Database, statement: str, *values: Any) -> Any:
+        rows = once(self, statement, *values)
         calls.append(statement)
         if len(calls) == 1:
             from fleet.database import _Broken
@@ -225,10 +165,9 @@ def test_claim_whose_answer_was_lost_is_found_again(bench: Bench, monkeypatch: p
     assert claim.job.attempt == 1
 
 
-def test_run_that_ignores_its_stop_ends_the_process(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("worker.leases._STUCK_S", 0.5)
+def test_run_that_ignores_its_stop_ends_the_process(bench: Bench) -> None:
     ends: list[int] = []
-    keeper = LeaseKeeper(bench.jobs, 30.0, end_process=ends.append)
+    keeper = LeaseKeeper(bench.jobs, 30.0, stop_patience_s=0.5, end=ends.append)
     claim = bench.jobs.claim(bench.submit().id, "me", 30.0)
     assert claim is not None
     stop = StopToken()
@@ -246,8 +185,8 @@ def test_drain_waits_for_a_claim_under_way_and_lets_no_new_one_begin(
 ) -> None:
     claim, begun = JobStore.claim, threading.Event()
 
-    def slow(self: JobStore, *values: Any) -> Claim | None:
-        outcome = claim(self, *values)
+    def slow(self: JobStore, *values: Any, **more: Any) -> Claim | None:
+        outcome = claim(self, *values, **more)
         begun.set()
         time.sleep(0.5)
         return outcome
@@ -296,14 +235,14 @@ def test_old_message_says_nothing_about_the_order_of_the_queue(bench: Bench) -> 
 
 
 def test_claim_waits_while_the_record_is_away(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("worker.runner._CLAIM_AGAIN_S", 0.1)
+    monkeypatch.setattr("worker.claims._CLAIM_AGAIN_S", 0.1)
     claim, calls = JobStore.claim, []
 
-    def away_at_first(self: JobStore, *values: Any) -> Claim | None:
+    def away_at_first(self: JobStore, *values: Any, **more: Any) -> Claim | None:
         calls.append(1)
         if len(calls) < 4:
             raise DependencyError("away", code="database-unavailable")
-        return claim(self, *values)
+        return claim(self, *values, **more)
 
     monkeypatch.setattr(JobStore, "claim", away_at_first)
     assert bench.run(bench.submit()).state is JobState.SUCCEEDED
@@ -324,6 +263,36 @@ def test_outage_of_the_object_store_is_waited_out(bench: Bench, monkeypatch: pyt
     ended = bench.run(bench.submit())
     assert ended.state is JobState.SUCCEEDED
     assert ended.attempt == 1
+
+
+def test_input_that_cannot_be_read_for_long_goes_back_and_leaves_its_place_to_others(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def away(self: ObjectStore, *_: Any) -> Any:
+        raise DependencyError("away", code="object-store-unavailable")
+
+    monkeypatch.setattr(ObjectStore, "fetch", away)
+    monkeypatch.setattr("worker.runner._FETCH_PATIENCE_S", 0.1)
+    stored = ObjectRef(bucket=bench.objects.bucket, key="uploads/default/x/y", size=1)
+    after = bench.run(bench.submit(inputs=[JobInput(object=stored)]))
+    assert after.state is JobState.QUEUED
+    assert (after.attempt, after.forgiven) == (1, 1), "no attempt is spent"
+    assert [(note.outcome, note.detail) for note in after.history] == [("handed-back", "input-unavailable")]
+
+
+def test_end_of_a_run_is_told_when_the_record_is_back(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    fail, calls = JobStore.fail, []
+
+    def away_at_first(self: JobStore, *values: Any, **more: Any) -> Any:
+        calls.append(1)
+        if len(calls) < 3:
+            raise DependencyError("away", code="database-unavailable")
+        return fail(self, *values, **more)
+
+    monkeypatch.setattr(JobStore, "fail", away_at_first)
+    after = bench.run(bench.submit(params={"unknown": 1}))
+    assert after.state is JobState.FAILED
+    assert len(calls) == 3
 
 
 def test_result_that_json_cannot_hold_is_an_error_with_a_code(bench: Bench, tmp_path: Path) -> None:

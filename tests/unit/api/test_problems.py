@@ -20,6 +20,7 @@ EXPECTED = {
     "GeometryError": 422,
     "InputTooLarge": 413,
     "ForeignObject": 422,
+    "UrlRefused": 422,
     "NotFound": 404,
     "Conflict": 409,
     "IdempotencyKeyReused": 422,
@@ -27,8 +28,10 @@ EXPECTED = {
     "ModelError": 500,
     "RunStopped": 500,
     "NoCapableWorker": 503,
+    "Busy": 503,
     "DependencyError": 503,
     "IntegrityError": 503,
+    "NoAnswer": 503,
 }
 
 

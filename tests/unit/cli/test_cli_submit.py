@@ -188,6 +188,13 @@ def test_cancel_prints_the_new_state(fleet: Fleet, server: ProtocolServer) -> No
     assert fleet("jobs", "cancel", JOB_ID).out == f"{JOB_ID} cancelled\n"
 
 
+def test_show_says_what_became_of_earlier_attempts(fleet: Fleet, server: ProtocolServer) -> None:
+    lost = {"attempt": 1, "outcome": "worker-lost", "worker": "w1", "detail": "killed by SIGKILL"}
+    server.states = [server.job("running", attempt=2, history=[lost | {"at": "2026-01-01T00:00:00Z"}])]
+    shown = fleet("jobs", "show", JOB_ID).out
+    assert all(word in shown for word in ("worker-lost", "w1", "killed by SIGKILL"))
+
+
 def test_result_is_json(fleet: Fleet, server: ProtocolServer) -> None:
     server.states = [segmented(server)]
     assert fleet("jobs", "result", JOB_ID).json["labels"] == LABELS
@@ -227,7 +234,7 @@ def interrupted(server: ProtocolServer, *arguments: str) -> subprocess.Completed
         text=True,
     )
     give_up = time.monotonic() + 60
-    while not any("prefer" in seen.headers for seen in server.api.seen) and time.monotonic() < give_up:
+    while not any(seen.path.endswith("/events") for seen in server.api.seen) and time.monotonic() < give_up:
         time.sleep(0.02)
     command.send_signal(signal.SIGINT)
     out, err = command.communicate(timeout=60)
@@ -254,6 +261,27 @@ def test_waiting_goes_on_over_lost_connections(fleet: Fleet, server: ProtocolSer
     server.states = [server.job(), segmented(server)]
     server.api.fail("GET", f"/api/v1/jobs/{JOB_ID}", Drop, Drop)
     assert json.loads(fleet("jobs", "wait", JOB_ID, "--json").out)["state"] == "succeeded"
+
+
+def test_events_are_a_line_each_up_to_the_end(fleet: Fleet, server: ProtocolServer) -> None:
+    course = [server.job(), server.job(), server.job("running", stage="infer", progress=0.4), segmented(server)]
+    server.states = list(course)
+    said = fleet("jobs", "events", JOB_ID)
+    assert said.code == 0
+    assert [line.split(" ", 1)[1] for line in said.out.splitlines()] == [
+        "queued 0%",
+        "running: infer 40%",
+        "succeeded 100%",
+    ]
+    server.states = list(course)
+    lines = fleet("jobs", "events", JOB_ID, "--json").out.splitlines()
+    assert [json.loads(line)["state"] for line in lines] == ["queued", "running", "succeeded"]
+
+
+def test_events_of_a_job_that_fails_are_no_failure_of_the_command(fleet: Fleet, server: ProtocolServer) -> None:
+    server.states = [server.job("failed", error=FAULT)]
+    said = fleet("jobs", "events", JOB_ID, "--json")
+    assert (said.code, json.loads(said.out)["error"]["code"]) == (0, "truncated-gzip")
 
 
 def test_brackets_in_names_are_text(fleet: Fleet, server: ProtocolServer) -> None:

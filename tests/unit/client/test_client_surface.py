@@ -14,10 +14,12 @@ import fleet_client
 from fleet_client.retry import Retries, parse_retry_after
 
 EXPORTS = {
-    "APIError", "Artifact", "ChecksumMismatch", "Client", "Conflict", "ConnectionFailed", "FleetError", "Forbidden",
+    "APIError", "Artifact", "Callback", "ChecksumMismatch", "Client", "Conflict", "ConnectionFailed", "FleetError",
+    "Forbidden",
     "Input", "InputUnusable", "InvalidRequest", "Job", "JobCancelled", "JobEnded", "JobExpired", "JobFailed",
     "JobFault", "JobRecord", "JobState", "Model", "NotFound", "ObjectRef", "RanOn", "Retries", "Timeout", "TooLarge",
-    "TooManyRequests", "Transfer", "TransferFailed", "Unauthorized", "Unavailable", "Upload",
+    "TooManyRequests", "Transfer", "TransferFailed", "Unauthorized", "Unavailable", "Upload", "WebhookDelivery",
+    "WebhookTry",
 }  # fmt: skip
 
 

@@ -55,6 +55,12 @@ def test_the_database_url_is_made_of_its_parts_with_everything_escaped() -> None
     assert settings(database_url=SecretStr("postgresql://elsewhere/x")).database_dsn == "postgresql://elsewhere/x"
 
 
+def test_orphans_get_longer_than_a_worker_may_hold_objects_without_a_lease() -> None:
+    assert settings(lease_s=60.0, orphan_grace_s=180.0).orphan_grace_s == 180.0
+    with pytest.raises(ValidationError, match="ORPHAN_GRACE_S=179 is too short"):
+        settings(lease_s=60.0, orphan_grace_s=179.0)
+
+
 def test_secrets_are_not_shown() -> None:
     shown = repr(settings(api_keys=SecretStr("a:hidden"), redis_url=SecretStr("redis://:hidden@h/0")))
     assert "hidden" not in shown

@@ -1,0 +1,1 @@
+"""The watcher of `fleet work`: small, since it stays for as long as its worker does."""

@@ -1,0 +1,36 @@
+"""What the child processes of a worker get of its environment: where to import from, and no more. No passwords."""
+
+import os
+import sys
+from contextlib import suppress
+from pathlib import Path
+
+
+def bare_environment(**more: str) -> dict[str, str]:
+    return {
+        "PATH": os.defpath,
+        "PYTHONPATH": os.pathsep.join(part for part in sys.path if part),
+        "LANG": "C.UTF-8",
+        **more,
+    }
+
+
+def die_first() -> None:
+    """Called by a child: when memory runs out on Linux, it is the one to go, not the worker."""
+    with suppress(OSError):
+        Path("/proc/self/oom_score_adj").write_text("1000")
+
+
+def limit_growth(more_bytes: int) -> None:
+    """Called by a child: it may write to so much more memory than it maps now; beyond that, allocating fails.
+
+    RLIMIT_DATA counts private writable mappings, as `VmData` does. A no-op where the system has neither.
+    """
+    import resource
+
+    with suppress(OSError, ValueError, StopIteration):
+        lines = Path("/proc/self/status").read_text().splitlines()
+        now = next(1024 * int(line.split()[1]) for line in lines if line.startswith("VmData:"))
+        hard = resource.getrlimit(resource.RLIMIT_DATA)[1]
+        soft = now + more_bytes
+        resource.setrlimit(resource.RLIMIT_DATA, (soft if hard == resource.RLIM_INFINITY else min(soft, hard), hard))
