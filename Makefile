@@ -2,7 +2,7 @@
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .PHONY: help demo test check lint types imports format env lock clean run-env dev-env chaos fuzz
-BENCHMARKS := bench-segmentation bench-memory bench-up bench-noop bench-cancel
+BENCHMARKS := bench-segmentation bench-memory bench-footprint bench-up bench-noop bench-cancel bench-record
 .PHONY: $(BENCHMARKS)
 BIN := .venv/bin
 
@@ -35,8 +35,10 @@ format: dev-env ## Put every file into the house format
 
 bench-segmentation: dev-env ## A volume through Fleet against the bare runtime
 bench-memory: dev-env ## Peak memory of one large CT job
+bench-footprint: dev-env ## What volume jobs were expected to take, and what they took
 bench-up: run-env ## How long until the local stack answers
 bench-noop: run-env ## What a job costs besides its model
+bench-record: dev-env ## The record with five million jobs against five thousand
 bench-cancel: dev-env ## How fast a running inference stops
 $(BENCHMARKS): bench-%:
 	@$(BIN)/python benchmarks/$*.py $(ARGS)
