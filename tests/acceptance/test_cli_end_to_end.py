@@ -202,7 +202,7 @@ def test_the_examples_run(stack: Stack, tmp_path: Path, example: str) -> None:
 
 
 def test_the_example_that_follows_a_job_runs(stack: Stack, fleet: Fleet) -> None:
-    job_id = fleet("submit", "echo", "--model", "echo", "-p", "repeat=60000", "--no-wait").strip()
+    job_id = fleet("submit", "echo", "--model", "echo", "-p", "repeat=600000", "--no-wait").strip()
     done = subprocess.run(
         [sys.executable, str(EXAMPLES / "follow_a_job.py"), job_id],
         env={**os.environ, "FLEET_URL": stack.url},

@@ -20,7 +20,7 @@ from tests.support.waiting import eventually
 from tests.support.whole_fleet import FleetProcess, WholeFleet, whole_fleet
 
 #: Of the model `echo`: a run of a second or more, long enough to break something in the middle of it.
-SECONDS = {"repeat": 200_000}
+SECONDS = {"repeat": 400_000}
 
 
 class Scene:
