@@ -5,14 +5,14 @@ import re
 from tests.support.clone import ROOT, package_modules
 
 GUIDE = (ROOT / "docs" / "how-to" / "segment-a-volume.md").read_text("utf-8")
+#: Where a volume is read, judged and decoded.
+PLACES = ("worker/media/", "worker/volumes/", "worker/memory/")
 #: Faults of a model rather than of an input.
 OF_MODELS = {"unexpected-output-shape", "non-finite-scores", "unknown-output", "validation-failed"}
 
 
 def raised() -> set[str]:
-    sources = (
-        text for name, text in package_modules().items() if name.startswith(("worker/media/", "worker/volumes/"))
-    )
+    sources = (text for name, text in package_modules().items() if name.startswith(PLACES))
     return {code for text in sources for code in re.findall(r'code="([a-z0-9-]+)"', text)} - OF_MODELS
 
 
