@@ -363,7 +363,7 @@ def test_a_stream_lives_on_while_the_record_is_away(settings: Settings) -> None:
 
 def test_the_progress_of_a_real_worker_is_heard(door: Door, settings: Settings, tmp_path: Path) -> None:
     with worker_process(settings, tmp_path):
-        new = new_job(params={"repeat": 40_000})
+        new = new_job(params={"repeat": 400_000})
         door.core.jobs.submit(new)
         door.core.broker.publish(new.id, 0, "cpu.interactive.normal")
         with listening(door.url, str(new.id)) as heard:
