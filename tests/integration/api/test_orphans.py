@@ -123,9 +123,10 @@ def test_what_is_young_is_left_alone(scene: Sweeping) -> None:
 
 
 def test_what_fleet_did_not_name_is_not_fleets_to_remove(scene: Sweeping) -> None:
-    job = new_id()
+    # Not the same id: to a store that keeps folders a key is not also the beginning of another.
+    job, lone = new_id(), new_id()
     foreign = {
-        "backup/results/1/a", "results/readme.txt", f"results/{job}", f"results/{job}/x/a", f"results/{job}/-1/a",
+        "backup/results/1/a", "results/readme.txt", f"results/{lone}", f"results/{job}/x/a", f"results/{job}/-1/a",
         f"results/{str(job).upper()}/1/a", f"results/{job.hex}/1/a", "results/1/2/3", "uploads/a", f"uploads/{job}/a",
         "uploads/default/not-an-id/a", "resultsandmore/a",
     }  # fmt: skip
