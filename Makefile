@@ -2,7 +2,7 @@
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .PHONY: help demo test check lint types imports format env lock clean run-env dev-env chaos fuzz
-BENCHMARKS := bench-segmentation bench-memory bench-footprint bench-up bench-noop bench-cancel bench-record
+BENCHMARKS := bench-segmentation bench-interactive bench-memory bench-footprint bench-up bench-noop bench-cancel bench-record bench-routing
 .PHONY: $(BENCHMARKS)
 BIN := .venv/bin
 
@@ -39,7 +39,9 @@ bench-footprint: dev-env ## What volume jobs were expected to take, and what the
 bench-up: run-env ## How long until the local stack answers
 bench-noop: run-env ## What a job costs besides its model
 bench-record: dev-env ## The record with five million jobs against five thousand
+bench-routing: dev-env ## Where jobs run and how long they wait: simulated, and with real workers
 bench-cancel: dev-env ## How fast a running inference stops
+bench-interactive: dev-env ## Short jobs beside running volumes, against an idle machine
 $(BENCHMARKS): bench-%:
 	@$(BIN)/python benchmarks/$*.py $(ARGS)
 

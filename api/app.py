@@ -10,23 +10,31 @@ from starlette.middleware import Middleware
 from api import problems
 from api.body_limit import BodyLimit
 from api.cards import Cards
+from api.dispatcher import build_dispatcher
 from api.document import DocumentedApp
 from api.doorbell import Doorbell
 from api.event_streams import EventStreams
+from api.feeder import Feeder
+from api.forecasts import Forecasts
 from api.inputs import Inputs
 from api.leadership import Leadership
+from api.ledger import Ledger
+from api.limits import build_limits
 from api.measures import Measures
+from api.overview import Overview
 from api.queue_figures import QueueFigures
 from api.readiness import Check, Readiness
 from api.reconciler import Reconciler
 from api.removal import Removal
 from api.request_events import RequestEvents
-from api.routes import artifacts, events, health, jobs, models, pages, uploads, webhooks
+from api.routes import artifacts, events, health, jobs, models, monitoring, pages, uploads, webhooks
+from api.scene import Scenes
 from api.services import Services
 from api.submission import Submission
 from api.sweeper import build_sweeper
 from api.tenants import Tenants
 from api.tickets import Tickets
+from api.traffic import TrafficReader
 from api.waiting import Waiters
 from api.webhooks import build_webhooks
 from fleet import migrate
@@ -38,8 +46,11 @@ from fleet.jobs import JobStore
 from fleet.logs import get_logger
 from fleet.objects import ObjectStore
 from fleet.outbox import Outbox
+from fleet.places import Places
 from fleet.retention import Retention
+from fleet.service_times import ServiceTimes
 from fleet.settings import Settings
+from fleet.traffic import TrafficBoard
 from fleet.uploads import UploadStore
 
 #: A caller who cannot be served now hears it within a second, and when to come back.
@@ -72,6 +83,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.include_router(artifacts.router)
     app.include_router(models.router)
     app.include_router(webhooks.router)
+    app.include_router(monitoring.router)
     app.include_router(health.router)
     pages.mount_static(app)
     app.include_router(pages.router)
@@ -85,21 +97,37 @@ def _services(settings: Settings) -> Services:
     objects = ObjectStore(settings)
     measures = Measures()
     catalogue, uploads, outbox = Catalogue(database), UploadStore(database), Outbox(database)
+    cards, places = Cards(catalogue), Places(database)
     job_store = JobStore(database, idempotency_ttl_s=settings.idempotency_ttl_s)
     waiters = Waiters(redis_url, job_store.standings)
     inputs = Inputs(uploads, job_store, objects)
     hooks = build_webhooks(settings, database, measures)
-    measures.also(QueueFigures(outbox, broker, catalogue))
+    service_times, board = ServiceTimes(database), TrafficBoard(database)
+    traffic = TrafficReader(board)
+    scenes = Scenes(cards, traffic, service_times, places)
+    measures.also(QueueFigures(outbox, broker, catalogue, traffic))
+    feeder = Feeder(outbox, broker, weights=settings.tenant_weights, did=measures.reconciled)
     reconciler = Reconciler(
         outbox=outbox,
         uploads=uploads,
         catalogue=catalogue,
         objects=objects,
         broker=broker,
+        feeder=feeder,
         leadership=Leadership(dsn),
         measures=measures,
         every_s=settings.reconcile_every_s,
         patience_s=settings.lease_s / 2,
+    )
+    dispatcher = build_dispatcher(
+        settings,
+        database,
+        feeder=feeder,
+        cards=cards,
+        service_times=service_times,
+        board=board,
+        measures=measures,
+        leading=lambda: reconciler.leading,
     )
     removal = Removal(Retention(database), objects)
     return Services(
@@ -112,14 +140,31 @@ def _services(settings: Settings) -> Services:
         jobs=job_store,
         tenants=Tenants(settings.tenant_keys),
         submission=Submission(
-            cards=Cards(catalogue),
+            cards=cards,
             inputs=inputs,
             callbacks=hooks.callbacks,
             jobs=job_store,
             broker=broker,
+            limits=build_limits(settings, database, traffic, cards),
+            ledger=Ledger(traffic, settings.tenant_weights),
+            traffic=traffic,
+            service_times=service_times,
             measures=measures,
+            held=dispatcher.ring,
             default_deadline_s=settings.default_deadline_s,
             default_retention_s=settings.job_retention_s,
+        ),
+        traffic=traffic,
+        service_times=service_times,
+        forecasts=Forecasts(scenes, places, settings.tenant_weights),
+        overview=Overview(
+            catalogue,
+            places,
+            board,
+            scenes,
+            broker,
+            limit=settings.max_waiting_jobs,
+            tenant_limit=settings.max_waiting_jobs_per_tenant,
         ),
         tickets=Tickets(settings, uploads, objects, inputs),
         waiters=waiters,
@@ -131,6 +176,7 @@ def _services(settings: Settings) -> Services:
             heartbeat_s=settings.sse_heartbeat_s,
         ),
         reconciler=reconciler,
+        dispatcher=dispatcher,
         removal=removal,
         sweeper=build_sweeper(settings, removal, measures, leading=lambda: reconciler.leading),
         webhooks=hooks,
@@ -156,12 +202,14 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         log.warning("the object store is not there yet", error=error.code)
     services.waiters.start()
     services.reconciler.start()
+    services.dispatcher.start()
     services.sweeper.start()
     services.webhooks.sender.start()
     try:
         yield
     finally:
         await services.waiters.close()
+        await run_in_threadpool(services.dispatcher.close)
         await run_in_threadpool(services.reconciler.close)
         await run_in_threadpool(services.sweeper.close)
         await run_in_threadpool(services.webhooks.sender.close)

@@ -14,8 +14,9 @@ from referencing import Registry
 
 from api.problems import pointer
 from fleet.catalogue import Catalogue
-from fleet.contracts import Card, Pool
+from fleet.contracts import Card
 from fleet.errors import ValidationFailed
+from fleet.routing import Member
 
 #: Seconds. A job may be routed to a pool whose last worker died as long ago.
 KEEP_S = 1.5
@@ -46,15 +47,15 @@ class Cards:
     def __init__(self, catalogue: Catalogue) -> None:
         self._catalogue = catalogue
         self._cards: dict[tuple[str, int | None], tuple[float, CheckedCard]] = {}
-        self._pools: dict[None, tuple[float, frozenset[Pool]]] = {}
+        self._workers: dict[None, tuple[float, tuple[Member, ...]]] = {}
 
     def get(self, name: str, version: int | None) -> CheckedCard:
         """The card of that version, by default the highest. Raises NotFound `model-not-found`."""
         return _kept(self._cards, (name, version), lambda: self._checked(name, version))
 
-    def live_pools(self) -> frozenset[Pool]:
-        """Pools with at least one worker that is alive and takes work."""
-        return _kept(self._pools, None, self._alive)
+    def members(self) -> tuple[Member, ...]:
+        """The workers that are alive and take jobs."""
+        return _kept(self._workers, None, self._alive)
 
     def _checked(self, name: str, version: int | None) -> CheckedCard:
         card = self._catalogue.get(name, version).card
@@ -62,8 +63,8 @@ class Cards:
         registry: Registry[Any] = Registry()
         return CheckedCard(card, Draft202012Validator(card.params_schema, registry=registry))
 
-    def _alive(self) -> frozenset[Pool]:
-        return frozenset(worker.word.pool for worker in self._catalogue.workers() if not worker.word.draining)
+    def _alive(self) -> tuple[Member, ...]:
+        return tuple(worker.member() for worker in self._catalogue.workers() if not worker.word.draining)
 
 
 Key = TypeVar("Key")

@@ -8,6 +8,7 @@ from fleet.metrics import (
     HTTP_REQUESTS,
     HTTP_SECONDS,
     HTTP_SECONDS_BUCKETS,
+    JOBS_REFUSED,
     JOBS_SUBMITTED,
     PUBLICATIONS_FAILED,
     RECONCILER_ACTIONS,
@@ -31,6 +32,7 @@ class Measures:
         )
         self._streams = Gauge(*EVENT_STREAMS, registry=self.registry)
         self._submitted = Counter(*JOBS_SUBMITTED, ["task", "model"], registry=self.registry)
+        self._refused = Counter(*JOBS_REFUSED, ["code"], registry=self.registry)
         self._unpublished = Counter(*PUBLICATIONS_FAILED, registry=self.registry)
         self._leader = Gauge(*RECONCILER_LEADER, registry=self.registry)
         self._actions = Counter(*RECONCILER_ACTIONS, ["action"], registry=self.registry)
@@ -53,6 +55,9 @@ class Measures:
 
     def job_submitted(self, task: str, model: str) -> None:
         self._submitted.labels(task, model).inc()
+
+    def job_refused(self, code: str) -> None:
+        self._refused.labels(code).inc()
 
     def publication_failed(self) -> None:
         self._unpublished.inc()

@@ -1,5 +1,6 @@
 """Errors on their way out, as problem details (RFC 9457). The only table of HTTP status codes is here."""
 
+import math
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from typing import Any
@@ -20,9 +21,11 @@ from fleet.errors import (
     IdempotencyKeyReused,
     InputError,
     InputTooLarge,
+    LaneFull,
     MalformedRequest,
     NoCapableWorker,
     NotFound,
+    TooManyWaiting,
     Unauthorized,
     UnsupportedMedia,
     ValidationFailed,
@@ -47,6 +50,8 @@ STATUS: dict[type[FleetError], HTTPStatus] = {
     IdempotencyKeyReused: HTTPStatus.UNPROCESSABLE_ENTITY,
     NoCapableWorker: HTTPStatus.SERVICE_UNAVAILABLE,
     Busy: HTTPStatus.SERVICE_UNAVAILABLE,
+    LaneFull: HTTPStatus.SERVICE_UNAVAILABLE,
+    TooManyWaiting: HTTPStatus.TOO_MANY_REQUESTS,
     DependencyError: HTTPStatus.SERVICE_UNAVAILABLE,
 }
 
@@ -84,7 +89,9 @@ def problem(
     errors: Sequence[Mapping[str, str]] = (),
     facts: Mapping[str, Any] | None = None,
     headers: Mapping[str, str] | None = None,
+    retry_after_s: float | None = None,
 ) -> Response:
+    """`retry_after_s`: when it is worth to ask again; of what is unavailable, a moment later where nobody knows."""
     fields: dict[str, Any] = {
         "type": "about:blank",
         "title": HTTPStatus(status).phrase,
@@ -99,9 +106,11 @@ def problem(
     if facts:
         fields["facts"] = dict(facts)
     more = dict(headers or {})
-    if status == HTTPStatus.SERVICE_UNAVAILABLE:
-        fields["retry_after"] = RETRY_AFTER_S
-        more["retry-after"] = str(RETRY_AFTER_S)
+    if retry_after_s is None and status == HTTPStatus.SERVICE_UNAVAILABLE:
+        retry_after_s = RETRY_AFTER_S
+    if retry_after_s is not None:
+        fields["retry_after"] = math.ceil(retry_after_s)
+        more["retry-after"] = str(fields["retry_after"])
     return Response(orjson.dumps(fields, default=str), int(status), more, MEDIA_TYPE)
 
 
@@ -128,6 +137,7 @@ async def _fleet_error(request: Request, error: Exception) -> Response:
         errors=error.errors if isinstance(error, ValidationFailed) else (),
         facts=error.facts,
         headers={"www-authenticate": 'Bearer realm="fleet"'} if status == HTTPStatus.UNAUTHORIZED else None,
+        retry_after_s=error.retry_after_s,
     )
 
 

@@ -1,31 +1,30 @@
 """The repair of everything that can get lost: in every api process, at work in one of them.
 
-Every tick: lapsed leases, passed deadlines, messages that the broker lost, jobs that it was never told of.
+Every tick: lapsed leases, passed deadlines, messages that the broker lost. What is to be told to the broker is left to
+the feeder, which the dispatcher (`dispatcher.py`) asks more often.
 Every minute: uploads that nobody used, idempotency keys and workers of the past. What it does is safe to do twice, so
 two leaders for a moment are harmless.
 """
 
 import threading
 import time
-from datetime import datetime
 
 from api.doorbell import Doorbell
+from api.feeder import Feeder
 from api.leadership import Leadership
 from api.measures import Measures
 from api.steps import Steps
 from api.tickets import remove_bytes
-from fleet.broker import Broker, message, queues, shadow_name
+from fleet.broker import Broker
 from fleet.catalogue import Catalogue
-from fleet.contracts import Lane, Pool
-from fleet.errors import DependencyError
 from fleet.objects import ObjectStore
-from fleet.outbox import Outbox, Publication
+from fleet.outbox import Outbox
+from fleet.queues import ALL_QUEUES
 from fleet.uploads import UploadStore
 
 #: Seconds that a published job may wait before its message can be called lost.
 GRACE_S = 5.0
 _BATCH = 500
-_BATCHES_A_TICK = 20
 _FORGOTTEN_A_TICK = 20_000
 _CHORES_EVERY_S = 60.0
 _CHORES_GRACE_S = 2.0
@@ -44,6 +43,7 @@ class Reconciler:
         catalogue: Catalogue,
         objects: ObjectStore,
         broker: Broker,
+        feeder: Feeder,
         leadership: Leadership,
         measures: Measures,
         every_s: float,
@@ -55,6 +55,7 @@ class Reconciler:
         self._catalogue = catalogue
         self._objects = objects
         self._broker = broker
+        self._feeder = feeder
         self._doorbell = Doorbell(broker)
         self._leadership = leadership
         self._measures = measures
@@ -62,8 +63,6 @@ class Reconciler:
         self._every_s = every_s
         self._patience_s = patience_s
         self._leads_since: float | None = None
-        #: Of a broker that lost everything: what it was told before is being told again, over several rounds.
-        self._lost_before: datetime | None = None
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="reconciler", daemon=True)
         # Chores wait for the object store, and a lapsed lease must not wait for that.
@@ -106,7 +105,7 @@ class Reconciler:
         self._steps.run("lead", lead)
         self._measures.leading(leading)
         if not leading:
-            self._leads_since = self._lost_before = None
+            self._leads_since = self._feeder.lost_before = None
             return
         now = time.monotonic()
         self._leads_since = self._leads_since or now
@@ -136,54 +135,34 @@ class Reconciler:
     def _tell_broker(self) -> None:
         self._repair_after_loss()
         self._find_overtaken()
-        self._publish()
+        self._feeder.round()
 
     def _repair_after_loss(self) -> None:
         """Without its canary the broker has forgotten everything: it was flushed, or restarted without a file.
 
         The most urgent first and some at a time: workers have something to do at once, and lapsed leases do not wait.
         """
-        if self._lost_before is None:
+        if self._feeder.lost_before is None:
             seen_at = self._outbox.now()
             if self._broker.has_canary():
                 return
-            self._lost_before = seen_at
+            self._feeder.lost_before = seen_at
         left = _FORGOTTEN_A_TICK
-        for queue in queues(Pool, Lane):
-            while lost := self._outbox.forget_publications(queue, self._lost_before, _BATCH):
+        for queue in ALL_QUEUES:
+            while lost := self._outbox.forget_publications(queue, self._feeder.lost_before, _BATCH):
                 self._steps.did("broker-forgot", lost, queue=queue)
-                self._publish()
                 left -= lost
                 if left <= 0 or self._stop.is_set():
                     return
+            self._feeder.round()
         self._broker.set_canary()
-        self._lost_before = None
+        self._feeder.lost_before = None
 
     def _find_overtaken(self) -> None:
-        waiting = self._outbox.overdue_queues(queues(Pool, Lane), GRACE_S)
+        waiting = self._outbox.overdue_queues(ALL_QUEUES, GRACE_S)
         for queue, depth in self._broker.depths(waiting).items() if waiting else ():
             lost = self._outbox.forget_overtaken(queue, empty=depth == 0, grace_s=GRACE_S, limit=_BATCH)
             self._steps.did("message-lost", lost, queue=queue)
-
-    def _publish(self) -> None:
-        for _ in range(_BATCHES_A_TICK):
-            due = self._outbox.take_unpublished(_BATCH)
-            if due:
-                self._publish_batch(due)
-            if len(due) < _BATCH or self._stop.is_set():
-                return
-
-    def _publish_batch(self, due: list[Publication]) -> None:
-        messages: dict[bool, list[tuple[str, str]]] = {False: [], True: []}
-        for job in due:
-            text = message(job.job_id, job.seq, job.queue, shadow_name(job.task, job.model))
-            messages[job.first].append((job.queue, text))
-        try:
-            self._broker.publish_all(messages[False], first=messages[True])
-        except DependencyError:
-            self._outbox.unpublish(due)
-            raise
-        self._steps.did("published", len(due))
 
     def sweep_uploads(self) -> None:
         """Removes unused uploads past their time: the object first, so that a failure is repeated later."""

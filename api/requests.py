@@ -1,7 +1,7 @@
 """What callers may send, as types. Unknown fields are errors."""
 
 from collections.abc import Iterator
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 from uuid import UUID
 
 from pydantic import AfterValidator, Field, model_validator
@@ -93,6 +93,9 @@ class JobRequest(Frozen):
     params: Params = Field(default_factory=dict, description="checked against the model's `params_schema`")
     priority: PriorityName = PriorityName.NORMAL
     lane: Lane | None = Field(default=None, description="null: the model's")
+    when_no_worker: Literal["wait", "refuse"] = Field(
+        default="wait", description="`refuse`: 503 `no-capable-worker` while no worker lives that can run it"
+    )
     deadline_s: Seconds | None = Field(
         default=None, le=30 * _DAY_S, description="seconds from now in which the job must end; null: the model's"
     )

@@ -5,9 +5,12 @@ from typing import Annotated, cast
 
 from fastapi import Depends, Request
 
+from api.dispatcher import Dispatcher
 from api.doorbell import Doorbell
 from api.event_streams import EventStreams
+from api.forecasts import Forecasts
 from api.measures import Measures
+from api.overview import Overview
 from api.readiness import Readiness
 from api.reconciler import Reconciler
 from api.removal import Removal
@@ -15,6 +18,7 @@ from api.submission import Submission
 from api.sweeper import Sweeper
 from api.tenants import Tenants
 from api.tickets import Tickets
+from api.traffic import TrafficReader
 from api.waiting import Waiters
 from api.webhooks import Webhooks
 from fleet.broker import Broker
@@ -22,6 +26,7 @@ from fleet.catalogue import Catalogue
 from fleet.database import Database
 from fleet.jobs import JobStore
 from fleet.objects import ObjectStore
+from fleet.service_times import ServiceTimes
 from fleet.settings import Settings
 
 
@@ -36,10 +41,15 @@ class Services:
     jobs: JobStore
     tenants: Tenants
     submission: Submission
+    traffic: TrafficReader
+    service_times: ServiceTimes
+    forecasts: Forecasts
+    overview: Overview
     tickets: Tickets
     waiters: Waiters
     event_streams: EventStreams
     reconciler: Reconciler
+    dispatcher: Dispatcher
     removal: Removal
     sweeper: Sweeper
     webhooks: Webhooks

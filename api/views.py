@@ -1,6 +1,6 @@
 """What callers get to see, as types: jobs, tickets, models. See docs/reference/http.md."""
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any
 from urllib.parse import quote, urlsplit
 from uuid import UUID
@@ -8,6 +8,8 @@ from uuid import UUID
 from fastapi import Response
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
+from api.forecasts import Forecast
+from api.foresight import Range
 from fleet.catalogue import Entry
 from fleet.contracts import (
     AttemptNote,
@@ -19,13 +21,17 @@ from fleet.contracts import (
     Lane,
     MediaKind,
     ObjectRef,
+    Pool,
     PriorityName,
     RanOn,
     ResultKind,
     ShownState,
 )
+from fleet.cost import Basis
 
 API = "/api/v1"
+#: What is farther away than ten years is shown as that.
+_FAR_S = 10 * 365 * 86400.0
 #: The database answers in its own time zone; callers read UTC.
 Moment = Annotated[datetime, AfterValidator(lambda moment: moment.astimezone(UTC))]
 
@@ -56,6 +62,24 @@ class ArtifactView(View):
     sha256: str | None
     media_type: str
     url: str
+
+
+class SpanView(View):
+    """As likely earlier as later than expected; four times of five from earliest to latest."""
+
+    earliest: Moment
+    expected: Moment
+    latest: Moment
+
+
+class ForecastView(View):
+    at: Moment = Field(description="when it was made, by the clock of its moments")
+    position: int | None = Field(description="in its queue: 1 starts next; null once it runs, and right after a submit")
+    position_at_least: bool = Field(description="the position was counted no further")
+    start: SpanView | None = Field(description="null once it runs, and while nobody can take it")
+    end: SpanView | None = Field(description="null while nobody can take it")
+    basis: Basis | None = Field(description="what the time that the job takes goes by")
+    why: str | None = Field(description="why nobody can take it")
 
 
 class JobView(View):
@@ -91,6 +115,7 @@ class JobView(View):
     started_at: Moment | None
     finished_at: Moment | None
     expires_at: Moment | None = Field(description="when the job is swept, with its inputs and results")
+    forecast: ForecastView | None = Field(description="of one that waits or runs, when it is asked for alone")
 
 
 class JobPageView(View):
@@ -134,6 +159,7 @@ class ModelView(View):
     execution_timeout_s: float
     deadline_s: float | None
     max_attempts: int
+    expected_s: dict[Pool, float] = Field(description="of a typical job, as the card says: used until it was measured")
     ready_workers: int
 
 
@@ -141,7 +167,7 @@ class ModelListView(View):
     models: list[ModelView]
 
 
-def job_view(job: Job, base_url: str) -> JobView:
+def job_view(job: Job, base_url: str, forecast: Forecast | None = None) -> JobView:
     artifacts = [
         ArtifactView(
             name=artifact.name,
@@ -185,6 +211,28 @@ def job_view(job: Job, base_url: str) -> JobView:
         started_at=job.started_at,
         finished_at=job.finished_at,
         expires_at=job.expires_at,
+        forecast=_forecast_view(forecast) if forecast is not None else None,
+    )
+
+
+def _forecast_view(forecast: Forecast) -> ForecastView:
+    def span(seconds: Range | None) -> SpanView | None:
+        if seconds is None:
+            return None
+        earliest, expected, latest = (
+            forecast.at + timedelta(seconds=min(value, _FAR_S))
+            for value in (seconds.earliest_s, seconds.expected_s, seconds.latest_s)
+        )
+        return SpanView(earliest=earliest, expected=expected, latest=latest)
+
+    return ForecastView(
+        at=forecast.at,
+        position=forecast.position,
+        position_at_least=forecast.at_least,
+        start=span(forecast.start),
+        end=span(forecast.end),
+        basis=forecast.basis,
+        why=forecast.why,
     )
 
 
@@ -194,8 +242,7 @@ def _input_view(item: JobInput) -> InputView:
         return InputView(name=stored.name, size=stored.size, media_type=stored.media_type, sha256=stored.sha256)
     assert item.inline is not None  # noqa: S101 (a row holds one or the other)
     inline = item.inline
-    size = len(inline.data) // 4 * 3 - inline.data[-2:].count("=")
-    return InputView(name=inline.name, size=size, media_type=inline.media_type, sha256=None)
+    return InputView(name=inline.name, size=item.size, media_type=inline.media_type, sha256=None)
 
 
 def model_view(entry: Entry) -> ModelView:

@@ -21,9 +21,10 @@ import psycopg
 import redis
 
 from cli.stack import Stack
-from fleet.broker import CANARY, message, queues
+from fleet.broker import CANARY, message
 from fleet.contracts import Lane, Pool
 from fleet.migrate import migrate
+from fleet.queues import queues
 from fleet.settings import Settings
 from tests.support.front_door import Door, front_door
 

@@ -47,22 +47,22 @@ def main() -> None:
         bare = [bare_terminate(graph) for _ in range(10)]
         with Stack(Path(folder) / "data", workers=1, models=models) as stack:
             waits = cancels(stack, chosen.cancels)
-            loads = stack.layout.log("worker-1").read_text("utf-8").count("model loaded")
+            loads = stack.layout.log("worker-1-bulk").read_text("utf-8").count("model loaded")
     print(f"{'':44}{'p50 ms':>9}{'p99 ms':>9}{'max ms':>9}")
     row(f"{len(waits)} cancels, until the record says cancelled", waits)
     row("the bare session, from flag to end", bare)
     print(f"times that the model was loaded: {loads}")
 
 
-def make_model(folder: Path) -> Path:
+def make_model(folder: Path, length: int = NODES, lane: str = "bulk") -> Path:
     """The echo of a chain of products that nothing can fold: each factor hangs on the input."""
     weight = numpy_helper.from_array(np.eye(SIDE, dtype=np.float32), "w")
     nodes = [
         helper.make_node("Unsqueeze", ["x", "zero"], ["row"]),
         helper.make_node("Expand", ["row", "shape"], ["m0"]),
     ]
-    nodes += [helper.make_node("MatMul", [f"m{number}", "w"], [f"m{number + 1}"]) for number in range(NODES)]
-    nodes += [helper.make_node("ReduceMean", [f"m{NODES}", "zero"], ["y"], keepdims=0)]
+    nodes += [helper.make_node("MatMul", [f"m{number}", "w"], [f"m{number + 1}"]) for number in range(length)]
+    nodes += [helper.make_node("ReduceMean", [f"m{length}", "zero"], ["y"], keepdims=0)]
     constants = [
         weight,
         numpy_helper.from_array(np.array([0], np.int64), "zero"),
@@ -73,7 +73,7 @@ def make_model(folder: Path) -> Path:
     path = folder / "1" / "model.onnx"
     path.parent.mkdir(parents=True)
     onnx.save(helper.make_model(made, opset_imports=[helper.make_opsetid("", 18)], ir_version=8), path)
-    (folder / "model.yaml").write_text("task: echo\nlane: bulk\nonnx: {graph_optimization: 'off'}\n", "utf-8")
+    (folder / "model.yaml").write_text(f"task: echo\nlane: {lane}\nonnx: {{graph_optimization: 'off'}}\n", "utf-8")
     return path
 
 

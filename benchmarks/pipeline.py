@@ -13,7 +13,8 @@ import SimpleITK as sitk
 from scipy import ndimage
 
 from fleet.contracts import Stage
-from fleet.settings import CPU_PROVIDER, usable_cpus
+from fleet.cpus import usable_cpus
+from fleet.settings import CPU_PROVIDER
 from worker.contract import Array, Encoded, Source
 from worker.engine.arena import share_arena
 from worker.engine.registry import LoadedModel

@@ -23,7 +23,7 @@ from rich.table import Table
 
 from cli.stack.layout import Layout
 from cli.stack.status import read_status
-from fleet.settings import usable_cpus
+from fleet.cpus import usable_cpus
 
 TARGET_S = {"cold": 12.0, "warm": 3.0}
 

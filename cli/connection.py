@@ -49,7 +49,7 @@ def resolve(url: str | None, data: Path | None) -> tuple[str, str | None]:
     return local_url, local_key or key
 
 
-def connect(url: str | None, data: Path | None, *, tries_again: int = 2) -> "Client":
+def connect(url: str | None, data: Path | None, *, tries_again: int = 2, timeout_s: float = 30.0) -> "Client":
     """Raises CommandFailed when the address or the key cannot be used; nothing is asked of the server yet.
 
     Few tries by default: somebody who asks for a list wants to hear soon that nobody is there.
@@ -58,6 +58,6 @@ def connect(url: str | None, data: Path | None, *, tries_again: int = 2) -> "Cli
 
     address, key = resolve(url, data)
     try:
-        return Client(address, key, retries=tries_again)
+        return Client(address, key, timeout=timeout_s, retries=tries_again)
     except ValueError as error:
         raise CommandFailed(str(error), code="invalid-connection", exit_code=Exit.USAGE) from error

@@ -19,3 +19,13 @@ def duration_s(text: str, option: str) -> float:
             param_hint=option,
         )
     return seconds
+
+
+def roughly(seconds: float) -> str:
+    """For people who wait: "0 s", "4 s", "40 s", "12 min", "5 h", "3 d"."""
+    for unit, size, until in (("s", 1.0, 90.0), ("min", 60.0, 90.0), ("h", 3600.0, 36.0)):
+        if seconds / size < until:
+            count = seconds / size
+            # Two digits are as much as anybody knows of what is to come.
+            return f"{count:.0f} {unit}" if count < 20 else f"{round(count / 5) * 5:.0f} {unit}"
+    return f"{seconds / 86_400:.0f} d"

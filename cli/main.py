@@ -15,6 +15,7 @@ COMMANDS = {
     "jobs": "cli.commands.jobs:app",
     "models": "cli.commands.models:app",
     "webhooks": "cli.commands.webhooks:app",
+    "top": "cli.commands.top:top",
     "up": "cli.commands.up:up",
     "status": "cli.commands.status:status",
     "down": "cli.commands.down:down",

@@ -10,6 +10,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from cli import expectations
 from cli.output import shown_path
 
 if TYPE_CHECKING:
@@ -149,6 +150,7 @@ def _facts(record: "JobRecord", files: Sequence[Path]) -> Table:
             ("state", state(record)),
             ("stage", None if record.ended else record.stage),
             ("progress", None if record.ended else f"{record.progress:.0%}"),
+            *_forecast(record),
             ("error", Text(f"{fault.message} [{fault.code}]", style="red") if fault else None),
             ("attempt", f"{record.attempt} of {record.max_attempts}" if record.attempt > 1 else None),
             ("labels", " ".join(f"{name}={value}" for name, value in record.labels.items())),
@@ -159,6 +161,12 @@ def _facts(record: "JobRecord", files: Sequence[Path]) -> Table:
             *files_of(record, files),
         ]
     )
+
+
+def _forecast(record: "JobRecord") -> list[tuple[str, RenderableType | None]]:
+    if record.forecast is None:
+        return []
+    return [("starts", expectations.start(record.forecast)), ("ends", expectations.end(record.forecast))]
 
 
 def _provider(record: "JobRecord") -> str | None:

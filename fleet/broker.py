@@ -7,7 +7,7 @@ them equal to what Celery publishes. Redis may forget everything at any moment: 
 import base64
 import json
 import uuid
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from uuid import UUID
 
@@ -16,7 +16,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from fleet.breaker import Breaker
-from fleet.contracts import JobState, Lane, Pool, Priority, queue_name
+from fleet.contracts import JobState
 from fleet.errors import DependencyError
 
 TASK_NAME = "fleet.run"
@@ -29,12 +29,6 @@ _EMBED = {"callbacks": None, "errbacks": None, "chain": None, "chord": None}
 
 #: Celery's Redis transport, for producers and consumers alike: one plain list per queue.
 PRIORITY_STEPS = [0]
-
-
-def queues(pools: Iterable[Pool], lanes: Iterable[Lane]) -> list[str]:
-    """Names in the order of consumption: urgent of every lane before high of any."""
-    pairs = [(pool, lane) for pool in pools for lane in lanes]
-    return [queue_name(pool, lane, priority) for priority in Priority for pool, lane in pairs]
 
 
 def shadow_name(task: str, model: str) -> str:

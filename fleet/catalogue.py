@@ -1,14 +1,16 @@
 """The catalogue: which models exist (cards, written by the workers that hold them) and which workers live."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, fields
 from datetime import datetime
 
 from psycopg.types.json import Jsonb
 
 from fleet.contracts import Card, Lane, Pool
+from fleet.cost import CPU_KIND
 from fleet.database import Database, Row
 from fleet.errors import NotFound
+from fleet.routing import Member
 from fleet.sql import statements
 
 _SQL = statements("catalogue")
@@ -44,6 +46,17 @@ class WorkerRow:
     running: int
     rss_bytes: int | None
     draining: bool
+    #: What service times are learned by: "cpu", or the kind of GPU.
+    kind: str = CPU_KIND
+    #: Whether it helps out in the queues of the GPUs when it is asked to.
+    helps: bool = False
+    #: The queues that it takes from now.
+    queues: Sequence[str] = field(default_factory=list)
+    #: What it may use for its runs, and what they were granted; of a GPU, its memory and what of it is in use.
+    memory_usable_bytes: int | None = None
+    memory_granted_bytes: int | None = None
+    device_memory_bytes: int | None = None
+    device_used_bytes: int | None = None
 
 
 @dataclass(frozen=True)
@@ -51,6 +64,21 @@ class LiveWorker:
     word: WorkerRow
     started_at: datetime
     seen_at: datetime
+
+    def member(self, busy_s: float = 0.0) -> Member:
+        """As routing sees it; `busy_s`: expected seconds that are left of what it runs, all jobs together."""
+        word = self.word
+        return Member(
+            name=word.name,
+            pool=word.pool,
+            lanes=tuple(word.lanes),
+            slots=word.concurrency,
+            busy_s=busy_s,
+            running=word.running,
+            helps=word.helps,
+            models=frozenset(word.models),
+            kind=word.kind,
+        )
 
 
 class Catalogue:
@@ -86,7 +114,7 @@ class Catalogue:
         values = asdict(word)
         values["lanes"] = [lane.value for lane in word.lanes]
         values["pool"] = word.pool.value
-        values["models"], values["loaded"] = list(word.models), list(word.loaded)
+        values |= {name: list(values[name]) for name in ("models", "loaded", "queues")}
         self._database.run(_SQL["announce_worker"], values)
 
     def withdraw_worker(self, name: str, pid: int) -> None:
@@ -104,20 +132,6 @@ def _entry(row: Row) -> Entry:
 
 
 def _worker(row: Row) -> LiveWorker:
-    word = WorkerRow(
-        name=row["name"],
-        host=row["host"],
-        pid=row["pid"],
-        pool=Pool(row["pool"]),
-        lanes=[Lane(lane) for lane in row["lanes"]],
-        device=row["device"],
-        provider=row["provider"],
-        simulated=row["simulated"],
-        concurrency=row["concurrency"],
-        models=row["models"],
-        loaded=row["loaded"],
-        running=row["running"],
-        rss_bytes=row["rss_bytes"],
-        draining=row["draining"],
-    )
-    return LiveWorker(word, row["started_at"], row["seen_at"])
+    values = {field.name: row[field.name] for field in fields(WorkerRow)}
+    values |= {"pool": Pool(row["pool"]), "lanes": [Lane(lane) for lane in row["lanes"]]}
+    return LiveWorker(WorkerRow(**values), row["started_at"], row["seen_at"])

@@ -1,4 +1,4 @@
-"""What api, worker and client agree on: the words of the design as types. Everything else uses these.
+"""What api and worker agree on: the words of the design as types. Everything else uses these.
 
             ┌──── lease lapsed, drained, or retryable failure (attempt < max_attempts) ────┐
             ▼                                                                              │
@@ -143,9 +143,7 @@ class ObjectRef(Recorded):
     bucket: str
     key: str
     size: int = Field(ge=0, description="bytes")
-    sha256: Sha256 | None = Field(
-        default=None, description="hex digest; verified whenever the object is read; null until first read"
-    )
+    sha256: Sha256 | None = Field(default=None, description="verified at every read; null until the first one")
     media_type: str = "application/octet-stream"
     name: FileName | None = Field(default=None, description="the file name that the user knows it by")
 
@@ -163,6 +161,12 @@ class JobInput(Recorded):
 
     object: ObjectRef | None = None
     inline: InlineInput | None = None
+
+    @property
+    def size(self) -> int:
+        """In bytes."""
+        base64 = self.inline.data if self.inline is not None else ""
+        return self.object.size if self.object is not None else len(base64) // 4 * 3 - base64[-2:].count("=")
 
 
 class RanOn(Recorded):
@@ -228,6 +232,7 @@ class Card(Recorded):
     execution_timeout_s: float = Field(default=3600.0, gt=0)
     deadline_s: float | None = Field(default=None, gt=0, description="from submit to end; null: the fleet's default")
     max_attempts: int = Field(default=3, ge=1, le=10)
+    expected_s: dict[Pool, float] = Field(default_factory=dict, description="seconds of a typical job, until measured")
 
 
 class Job(Recorded):
@@ -242,6 +247,8 @@ class Job(Recorded):
     priority: Priority
     pool: Pool
     queue: str
+    device_policy: DevicePolicy = DevicePolicy.PREFER_GPU
+    input_bytes: int = 0
     state: JobState
     stage: str | None = None
     progress: float = Field(default=0.0, ge=0, le=1)
@@ -263,9 +270,8 @@ class Job(Recorded):
     publish_seq: int = 0
     #: Grows with every change that a user can see.
     revision: int = 0
-    #: Attempts whose worker was lost, since the last retry by hand.
+    #: Attempts whose worker was lost, since the last retry by hand; and those that do not count as spent.
     losses: int = 0
-    #: Attempts that do not count against `max_attempts`.
     forgiven: int = 0
     retries: int = 0
     history: list[AttemptNote] = Field(default_factory=list)
@@ -292,8 +298,3 @@ class Job(Recorded):
         if self.state is JobState.RUNNING and self.cancel_requested:
             return ShownState.CANCELLING
         return ShownState(self.state.value)
-
-
-def queue_name(pool: Pool, lane: Lane, priority: Priority) -> str:
-    """`{pool}.{lane}.{priority}`, for instance `gpu.bulk.high`."""
-    return f"{pool.value}.{lane.value}.{priority.name.lower()}"

@@ -18,6 +18,8 @@ FleetError
 ├── RunStopped            a run was ended on purpose (cancel, deadline, drain, lost lease)
 ├── NoCapableWorker
 ├── Busy                  this process does as much of it as it may; a moment later, or another process, can
+├── LaneFull              more waits in a lane than the fleet takes on; later it will
+│   └── TooManyWaiting        ... of one tenant
 └── DependencyError       PostgreSQL, Redis or the object store failed; retried
     ├── IntegrityError        stored bytes differ from their checksum; not retried
     └── NoAnswer              a server that a user named did not answer, or not in time
@@ -37,6 +39,8 @@ class FleetError(Exception):
     code: str = "internal-error"
     #: Whether running the same job again may succeed.
     retryable: ClassVar[bool] = False
+    #: Seconds after which it is worth to ask again, where that is known.
+    retry_after_s: float | None = None
 
     def __init__(self, message: str, *, code: str | None = None, **facts: Any) -> None:
         super().__init__(message)
@@ -158,6 +162,19 @@ class NoCapableWorker(FleetError):
 class Busy(FleetError):
     code = "busy"
     retryable = True
+
+
+class LaneFull(FleetError):
+    code = "lane-full"
+    retryable = True
+
+    def __init__(self, message: str, *, retry_after_s: float | None = None, **facts: Any) -> None:
+        super().__init__(message, **facts)
+        self.retry_after_s = retry_after_s
+
+
+class TooManyWaiting(LaneFull):
+    code = "too-many-waiting"
 
 
 class DependencyError(FleetError):

@@ -10,7 +10,7 @@ from uuid import UUID
 
 from pydantic import JsonValue
 
-from fleet.contracts import Callback, Job, JobInput, Lane, Pool, Priority, RanOn, ShownState
+from fleet.contracts import Callback, DevicePolicy, Job, JobInput, Lane, Pool, Priority, RanOn, ShownState
 
 #: Job and attempt: what a run must show with every write.
 Token = tuple[UUID, int]
@@ -40,13 +40,17 @@ class NewJob:
     uploads: list[UUID]
     #: Jobs whose results are inputs of this one.
     source_jobs: list[UUID] = field(default_factory=list)
+    device_policy: DevicePolicy = DevicePolicy.PREFER_GPU
     callback: Callback | None = None
     trace_context: str | None = None
     idempotency_key: str | None = None
     #: Digest of the request body, see `fingerprint`.
     fingerprint: str = ""
-    #: False leaves the first publication to the reconciler, as while the broker is known to be away.
+    #: False leaves the first publication to the leader, as while the broker is known to be away.
     published: bool = True
+    #: Messages that its tenant may have in the queue: with so many there, or with jobs of the tenant that wait for it,
+    #: it waits in the record. None: it is known to have room, and nothing is counted.
+    window: int | None = None
 
 
 @dataclass(frozen=True)
@@ -54,6 +58,10 @@ class Submitted:
     job: Job
     #: True when the idempotency key had been used before: `job` is the first one.
     replayed: bool
+    #: Whether it waits in the record for its tenant's turn, and is not to be published now.
+    held: bool = False
+    #: Messages that its tenant had in the queue, counted up to the window; None where they were not counted.
+    published: int | None = None
 
 
 @dataclass(frozen=True)

@@ -12,16 +12,25 @@ from uuid import UUID
 
 from psycopg.types.json import Json, Jsonb
 
-from fleet.contracts import Artifact, Job, JobInput, JobState, queue_name
+from fleet.contracts import Artifact, Job, JobInput, JobState
 from fleet.database import Database, Row
 from fleet.errors import Conflict, FleetError, IdempotencyKeyReused, NotFound
 from fleet.job_pages import page, words_of
 from fleet.job_values import Claim, Ending, JobFilter, LeaseWord, NewJob, Standing, Submitted, Token
+from fleet.queues import QueueKind, queue_name
 from fleet.sql import statements
 
 _SQL = statements("jobs")
-_SUBMIT = _SQL["submit_job"].format(conditions="", allowed="true")
-_SUBMIT_ON_CONDITIONS = _SQL["submit_job"].format(conditions=_SQL["submit_conditions"], allowed=_SQL["submit_allowed"])
+_UNCONDITIONAL = {"conditions": "", "allowed": "true"}
+_CONDITIONS = {"conditions": _SQL["submit_conditions"], "allowed": _SQL["submit_allowed"]}
+_UNCOUNTED = {"counted": "", "room": "true", "published": "NULL::bigint"}
+_COUNTED = {"counted": _SQL["submit_counted"], "room": _SQL["submit_room"], "published": _SQL["submit_published"]}
+#: By whether it has conditions, and whether the jobs of its tenant are counted.
+_SUBMIT = {
+    (conditions is _CONDITIONS, counted is _COUNTED): _SQL["submit_job"].format(**conditions, **counted)
+    for conditions in (_UNCONDITIONAL, _CONDITIONS)
+    for counted in (_UNCOUNTED, _COUNTED)
+}
 
 
 class JobStore:
@@ -36,9 +45,10 @@ class JobStore:
 
         Raises IdempotencyKeyReused when the key was used with another body, DependencyError.
         """
-        conditions = new.idempotency_key is not None or new.uploads or new.source_jobs
+        conditions = bool(new.idempotency_key is not None or new.uploads or new.source_jobs)
+        counted = new.published and new.window is not None
         row = self._database.one(
-            _SUBMIT_ON_CONDITIONS if conditions else _SUBMIT,
+            _SUBMIT[conditions, counted],
             {
                 "id": new.id,
                 "tenant": new.tenant,
@@ -48,7 +58,9 @@ class JobStore:
                 "lane": new.lane.value,
                 "priority": int(new.priority),
                 "pool": new.pool.value,
-                "queue": queue_name(new.pool, new.lane, new.priority),
+                "queue": queue_name(new.pool, new.lane, new.priority, new.device_policy),
+                "device_policy": new.device_policy.value,
+                "input_bytes": sum(item.size for item in new.inputs),
                 "route_reason": new.route_reason,
                 "params": Jsonb(new.params),
                 "inputs": Jsonb([item.model_dump(mode="json") for item in new.inputs]),
@@ -61,6 +73,7 @@ class JobStore:
                 "trace_context": new.trace_context,
                 "callback": Jsonb(new.callback.model_dump(mode="json")) if new.callback else None,
                 "published": new.published,
+                "window": new.window,
                 "uploads": sorted(set(new.uploads)),
                 "source_jobs": sorted(set(new.source_jobs)),
                 "idempotency_key": new.idempotency_key,
@@ -69,14 +82,14 @@ class JobStore:
             },
         )
         if row is not None:
-            return Submitted(_job(row), replayed=False)
+            return Submitted(_job(row), False, row["published_at"] is None, row["tenant_published"])
         return self._not_stored_now(new)
 
     def _not_stored_now(self, new: NewJob) -> Submitted:
         """The statement gave no row: it was a repeat of ours, the key is taken, or an upload has gone."""
         own = self._database.one(_SQL["get_job"], {"id": new.id, "tenant": new.tenant})
         if own is not None:
-            return Submitted(_job(own), replayed=False)
+            return Submitted(_job(own), replayed=False, held=own["published_at"] is None)
         if new.idempotency_key is not None:
             earlier = self.find_by_key(new.tenant, new.idempotency_key, new.fingerprint)
             if earlier is not None:
@@ -122,17 +135,28 @@ class JobStore:
         return {row["id"]: Standing(row["revision"], row["ended"]) for row in rows}
 
     def claim(
-        self, job_id: UUID, worker: str, lease_s: float, seq: int = 0, *, alone: bool = True, owner: str | None = None
+        self,
+        job_id: UUID,
+        worker: str,
+        lease_s: float,
+        seq: int = 0,
+        *,
+        alone: bool = True,
+        owner: str | None = None,
+        kind: QueueKind | None = None,
     ) -> Claim | None:
         """Takes the job for one attempt; None when the message was a duplicate, stale or of an ended job.
 
         `seq` is that of the message through which the job was heard of. Whoever will not run it alone in its process
         says so, and does not get a job that may be what killed its workers (see `runs_alone`). Whoever asks again after
         a DependencyError gives the same `owner` again (see `lease_owner`), and is told of a claim that he won unheard.
+        `kind` is that of the queue the message lay in: once the job has moved to the other pool, that message is void.
         """
         owner = owner or lease_owner(worker)
+        heard = kind.value if kind is not None else None
         row = self._database.one(
-            _SQL["claim_job"], {"id": job_id, "owner": owner, "lease_s": lease_s, "seq": seq, "alone": alone}
+            _SQL["claim_job"],
+            {"id": job_id, "owner": owner, "lease_s": lease_s, "seq": seq, "alone": alone, "kind": heard},
         )
         return Claim(_job(row), float(row["waited_s"])) if row else None
 

@@ -1,10 +1,10 @@
-"""What the reconciler asks of the record: lapsed leases, passed deadlines, and messages that the broker lost.
+"""What the leader asks of the record: what to publish, lapsed leases, passed deadlines, messages that the broker lost.
 
 The job row is the outbox. A publication is only a hint; these statements find the hints that got lost without
-looking at every waiting job (decision 0002).
+looking at every waiting job (decision 0002), and take from what waits for its turn without counting it (decision 0010).
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import cast
@@ -14,10 +14,16 @@ from fleet.contracts import Job
 from fleet.database import Database
 from fleet.sql import statements
 
-_SQL = statements("jobs")
+_SQL = statements("jobs") | statements("outbox")
 _UPLOADS = statements("uploads")
 #: How far the jobs of a queue are counted: a figure that is asked for every few seconds costs the same at any depth.
 COUNTED_AT_MOST = 1_000
+
+
+#: A queue is counted no further: what lies deeper was published without regard to shares, by a version before.
+COUNTED_PUBLISHED = 20_000
+#: Jobs of one tenant that are due in one queue.
+Pair = tuple[str, str]
 
 
 @dataclass(frozen=True)
@@ -26,11 +32,23 @@ class Publication:
 
     job_id: UUID
     queue: str
+    tenant: str
     seq: int
     task: str
     model: str
     #: Before all that wait in the queue: it had its turn, and lost its worker.
     first: bool
+    published_at: datetime
+
+
+@dataclass(frozen=True)
+class Published:
+    """Messages of one tenant in one queue."""
+
+    jobs: int
+    #: Of these, how many were there at the moment that was asked about.
+    older: int
+    newest: datetime
 
 
 @dataclass(frozen=True)
@@ -57,16 +75,48 @@ class Outbox:
         """Queued jobs past their deadline, now expired. At most 500 a call."""
         return [Job.model_validate(row) for row in self._database.run(_SQL["expire_queued"])]
 
-    def take_unpublished(self, limit: int) -> list[Publication]:
-        """Marks due jobs as published and returns them: publish them now."""
-        rows = self._database.run(_SQL["take_unpublished"], {"limit": limit})
+    def due(self) -> dict[Pair, bool]:
+        """(queue, tenant) of all that is to be published; True where some of it goes at once, whatever waits."""
+        return {(row["queue"], row["tenant"]): row["at_once"] for row in self._database.run(_SQL["due_pairs"])}
+
+    def published(
+        self, since: Mapping[str, datetime | None], lost_before: datetime | None = None
+    ) -> dict[Pair, Published]:
+        """What has a message in these queues, each with the moment that `Published.older` is about."""
+        parameters = {
+            "queues": list(since),
+            "since": list(since.values()),
+            "lost": lost_before,
+            "at_most": COUNTED_PUBLISHED,
+        }
+        rows = self._database.run(_SQL["count_published"], parameters)
+        return {(row["queue"], row["tenant"]): Published(row["jobs"], row["older"], row["newest"]) for row in rows}
+
+    def take(self, rooms: Mapping[Pair, int], *, at_once: bool = False) -> list[Publication]:
+        """Marks up to so many jobs of each pair as published and returns them in their order: publish them now."""
+        parameters = {
+            "queues": [queue for queue, _ in rooms],
+            "tenants": [tenant for _, tenant in rooms],
+            "rooms": list(rooms.values()),
+            "at_once": at_once,
+        }
+        rows = self._database.run(_SQL["take_due"], parameters)
         return [
-            Publication(row["id"], row["queue"], row["publish_seq"], row["task"], row["model"], row["first"])
-            for row in rows
+            Publication(
+                row["id"],
+                row["queue"],
+                row["tenant"],
+                row["publish_seq"],
+                row["task"],
+                row["model"],
+                row["first"],
+                row["published_at"],
+            )
+            for row in sorted(rows, key=lambda row: (row["publish_after"], row["id"]))
         ]
 
     def unpublish(self, publications: Sequence[Publication]) -> None:
-        """The broker refused them after they were taken: due again in a second."""
+        """The broker refused them after they were taken: due again."""
         ids, seqs = [item.job_id for item in publications], [item.seq for item in publications]
         self._database.run(_SQL["unpublish"], {"ids": ids, "seqs": seqs})
 

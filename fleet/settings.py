@@ -4,7 +4,6 @@ Each process builds `Settings()` in its composition root and passes on the small
 Names in the environment are the flat upper-case names of the fields (`MINIO_ENDPOINT`, `LEASE_S`, ...).
 """
 
-import os
 from functools import cached_property
 from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
@@ -105,6 +104,23 @@ class Settings(BaseSettings):
     orphan_sweep_every_s: float = Field(default=3600.0, ge=0)
     orphan_grace_s: float = Field(default=3600.0, gt=0)
 
+    # Fairness, and how much may wait
+    tenant_weights: Annotated[dict[str, Annotated[float, Field(gt=0, le=1000, allow_inf_nan=False)]], NoDecode] = {}
+    max_waiting_jobs: int = Field(default=1_000_000, ge=1)
+    max_waiting_jobs_per_tenant: int = Field(default=200_000, ge=1)
+    ageing_interactive_s: Annotated[
+        list[Annotated[float, Field(gt=0)]], NoDecode, Field(min_length=3, max_length=3)
+    ] = [
+        5.0,
+        15.0,
+        60.0,
+    ]
+    ageing_bulk_s: Annotated[list[Annotated[float, Field(gt=0)]], NoDecode, Field(min_length=3, max_length=3)] = [
+        300.0,
+        900.0,
+        3600.0,
+    ]
+
     # Webhooks, and other ways out to URLs of users
     webhook_secrets: SecretStr = SecretStr("")
     webhook_allow_http: bool = False
@@ -118,6 +134,8 @@ class Settings(BaseSettings):
     worker_pool: Literal["auto", "gpu", "cpu"] = "auto"
     worker_lanes: Annotated[list[Lane], NoDecode] = [Lane.INTERACTIVE, Lane.BULK]
     worker_concurrency: int = Field(default=0, ge=0, le=256)
+    worker_nice: int | None = Field(default=None, ge=0, le=19)
+    worker_overflow: bool = True
     worker_drain_s: float = Field(default=30.0, ge=0)
     worker_stop_patience_s: float = Field(default=180.0, gt=0)
     worker_stuck_s: float = Field(default=60.0, ge=1)
@@ -131,7 +149,8 @@ class Settings(BaseSettings):
     models_path: Path = Path("models")
     preload_models: Annotated[list[str], NoDecode] = []
     onnx_providers: list[str] = Field(default_factory=list)
-    inference_device: Literal["auto", "cuda", "cpu"] = "auto"
+    inference_device: Literal["auto", "cuda", "cpu", "simulated-gpu"] = "auto"
+    simulated_gpu_speed: float = Field(default=1.0, gt=0, le=1000)
     onnx_intra_op_threads: int = Field(default=0, ge=0, le=1024)
 
     # What a volume may be
@@ -139,7 +158,14 @@ class Settings(BaseSettings):
     volume_max_bytes: int = Field(default=4 * 1024**3, ge=1)
     archive_max_files: int = Field(default=20_000, ge=1)
 
-    @field_validator("worker_lanes", "preload_models", "outward_allow_networks", mode="before")
+    @field_validator(
+        "worker_lanes",
+        "preload_models",
+        "outward_allow_networks",
+        "ageing_interactive_s",
+        "ageing_bulk_s",
+        mode="before",
+    )
     @classmethod
     def _comma_separated(cls, value: Any) -> Any:
         """Accepts `a,b` as well as a list."""
@@ -147,10 +173,29 @@ class Settings(BaseSettings):
             return [part.strip() for part in value.split(",") if part.strip()]
         return value
 
+    @field_validator("tenant_weights", mode="before")
+    @classmethod
+    def _name_equals_weight(cls, value: Any) -> Any:
+        """Accepts `tenant=2,other=0.5`."""
+        if not isinstance(value, str):
+            return value
+        parts = [part.strip() for part in value.split(",") if part.strip()]
+        if any("=" not in part for part in parts):
+            raise ValueError("must look like tenant=2,other=0.5")
+        return dict(part.rsplit("=", 1) for part in parts)
+
     @model_validator(mode="after")
     def _coherent(self) -> "Settings":
         if self.inference_device == "cpu" and self.worker_pool == "gpu":
             raise ValueError("WORKER_POOL=gpu contradicts INFERENCE_DEVICE=cpu: change one of them")
+        if self.inference_device == "simulated-gpu" and self.environment == "production":
+            raise ValueError(
+                "INFERENCE_DEVICE=simulated-gpu is for trying things out: ENVIRONMENT=production refuses it"
+            )
+        if self.inference_device in ("cuda", "simulated-gpu") and self.worker_pool == "cpu":
+            raise ValueError(
+                f"WORKER_POOL=cpu contradicts INFERENCE_DEVICE={self.inference_device}: change one of them"
+            )
         if self.orphan_grace_s < self.lease_s + STORE_PATIENCE_S:
             raise ValueError(
                 f"ORPHAN_GRACE_S={self.orphan_grace_s:g} is too short: a worker may hold objects without a lease for "
@@ -181,7 +226,7 @@ class Settings(BaseSettings):
         `ONNX_PROVIDERS` wins where it is set; otherwise `INFERENCE_DEVICE` decides. Whether one really works
         is only known after a session was made with it: see `worker/engine/providers.py`.
         """
-        if self.inference_device == "cpu":
+        if self.inference_device in ("cpu", "simulated-gpu"):
             return [CPU_PROVIDER]
         wanted = (
             self.onnx_providers
@@ -195,7 +240,14 @@ class Settings(BaseSettings):
     @property
     def declared_pool(self) -> Pool | None:
         """The pool that was promised by the settings, or None when the device decides."""
-        return None if self.worker_pool == "auto" else Pool(self.worker_pool)
+        if self.worker_pool != "auto":
+            return Pool(self.worker_pool)
+        return {"auto": None, "cpu": Pool.CPU}.get(self.inference_device, Pool.GPU)
+
+    @property
+    def simulated_gpu(self) -> bool:
+        """Whether this process plays a GPU on the CPU, so that a fleet of both kinds can be tried without one."""
+        return self.inference_device == "simulated-gpu"
 
     @cached_property
     def tenant_keys(self) -> dict[str, str]:
@@ -220,10 +272,13 @@ class Settings(BaseSettings):
         return [name for name in names if name and not name.startswith(("#", "COMPOSE_")) and name.upper() not in known]
 
 
-def read_settings() -> Settings:
-    """The settings of this process. Raises ValidationFailed `invalid-settings`, which repeats no value (or secret)."""
+def read_settings(**chosen: Any) -> Settings:
+    """The settings of this process; what is `chosen`, by field, outranks them.
+
+    Raises ValidationFailed `invalid-settings`, which repeats no value (or secret).
+    """
     try:
-        return Settings()
+        return Settings(**chosen)
     except ValidationError as error:
         faults = [
             {"detail": fault["msg"].removeprefix("Value error, "), "pointer": ".".join(map(str, fault["loc"])).upper()}
@@ -233,15 +288,3 @@ def read_settings() -> Settings:
         raise ValidationFailed(f"the settings are wrong: {told}", faults, code="invalid-settings") from None
     except SettingsError as error:
         raise ValidationFailed(f"the settings are wrong: {error}", code="invalid-settings") from None
-
-
-def usable_cpus() -> int:
-    """Cores that this process may use, after affinity and cgroup quota (v2, then v1)."""
-    count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    try:
-        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
-        if quota != "max":
-            count = min(count, max(1, int(quota) // int(period)))
-    except (OSError, ValueError):
-        pass
-    return count

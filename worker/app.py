@@ -10,13 +10,15 @@ from celery import Celery, signals
 
 from fleet.broker import TASK_NAME
 from fleet.logs import configure_logs, get_logger
+from fleet.queues import QueueKind, QueueName
 from fleet.settings import Settings
-from worker.boot import STEPS
+from worker.boot import CONSUMER_STEPS, STEPS
 from worker.celery_settings import PromptAmqp, celery_settings
 
 app = Celery("fleet", amqp=PromptAmqp, set_as_current=False)
 app.add_defaults(lambda: celery_settings(Settings()))
 app.steps["worker"].update(STEPS)
+app.steps["consumer"].update(CONSUMER_STEPS)
 #: Set by the boot steps: what the task below runs with.
 app.process = None
 app.announcer = None
@@ -34,10 +36,19 @@ def run(self: Any, job_id: str, seq: int) -> None:
     if self.app.watchdog is not None:
         self.app.watchdog.received()
     try:
-        process.runner.run(UUID(job_id), seq)
+        process.runner.run(UUID(job_id), seq, _kind(self.request.delivery_info))
     except ValueError as error:
         # No job id: the message is forged.
         log.warning("message dropped", job_id=job_id, seq=seq, reason=str(error))
+    process.end_if_device_is_lost()
+
+
+def _kind(delivery_info: dict[str, Any] | None) -> QueueKind | None:
+    """Of the queue that the message lay in; None for a name that is none of ours."""
+    try:
+        return QueueName.parse(str((delivery_info or {}).get("routing_key"))).kind
+    except ValueError:
+        return None
 
 
 @signals.setup_logging.connect(weak=False)

@@ -6,9 +6,12 @@ from celery.app.amqp import AMQP
 from kombu.connection import Connection
 from kombu.entity import Queue
 
-from fleet.broker import PRIORITY_STEPS, queues
+from fleet.broker import PRIORITY_STEPS
 from fleet.contracts import Pool
-from fleet.settings import Settings, usable_cpus
+from fleet.cpus import usable_cpus
+from fleet.queues import queues
+from fleet.settings import Settings
+from worker.concurrency import default_concurrency
 
 #: Longer than any run: redelivery after it would only start work that a lease already guards.
 _VISIBILITY_S = 6 * 3600
@@ -29,8 +32,8 @@ def celery_settings(settings: Settings) -> dict[str, Any]:
         "broker_url": settings.redis_url.get_secret_value(),
         "broker_transport_options": {
             "priority_steps": PRIORITY_STEPS,
-            # The declared order of queues is the order in which they are asked.
-            "queue_order_strategy": "priority",
+            # By priority, whichever queues are joined later (see `boot/help.py`).
+            "queue_order_strategy": "worker.queue_order:RoutedOrder",
             "visibility_timeout": _VISIBILITY_S,
             # Without it Redis costs a third, and a crash is recovered by the lease all the same.
             "ack_emulation": settings.broker_ack_emulation,
@@ -56,7 +59,7 @@ def celery_settings(settings: Settings) -> dict[str, Any]:
         "worker_cancel_long_running_tasks_on_connection_loss": False,
         "worker_soft_shutdown_timeout": 0,
         "worker_pool": "threads",
-        "worker_concurrency": default_concurrency(settings),
+        "worker_concurrency": _concurrency(settings),
         "task_create_missing_queues": False,
         "task_queues": task_queues,
         "task_default_queue": task_queues[-1].name,
@@ -68,9 +71,9 @@ def celery_settings(settings: Settings) -> dict[str, Any]:
     }
 
 
-def default_concurrency(settings: Settings) -> int:
-    """Jobs at once: one volume fills a GPU, two keep a CPU busy while one of them reads or writes."""
-    return settings.worker_concurrency or (1 if settings.declared_pool is Pool.GPU else min(2, usable_cpus()))
+def _concurrency(settings: Settings) -> int:
+    pool = settings.declared_pool or Pool.CPU
+    return settings.worker_concurrency or default_concurrency(settings.worker_lanes, pool, usable_cpus())
 
 
 class PromptConnection(Connection):

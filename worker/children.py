@@ -21,6 +21,17 @@ def die_first() -> None:
         Path("/proc/self/oom_score_adj").write_text("1000")
 
 
+def step_back_in_session() -> None:
+    """Called by a child that leads a session of its own, and by a worker: its session becomes as nice as it is.
+
+    Where Linux groups processes by session (`sched_autogroup_enabled`), niceness counts only within the session, and
+    the session has one of its own. That of somebody's terminal is left alone.
+    """
+    if os.getsid(0) == os.getpid():
+        with suppress(OSError):
+            Path("/proc/self/autogroup").write_text(str(os.getpriority(os.PRIO_PROCESS, 0)), "ascii")
+
+
 def limit_growth(more_bytes: int) -> None:
     """Called by a child: it may write to so much more memory than it maps now; beyond that, allocating fails.
 

@@ -14,6 +14,7 @@ from fleet.errors import DependencyError
 from fleet.job_values import Claim
 from fleet.jobs import JobStore, lease_owner
 from fleet.logs import get_logger
+from fleet.queues import QueueKind
 from worker.leases import Held, LeaseKeeper
 from worker.measures import Measures
 from worker.permits import Permits
@@ -40,21 +41,23 @@ class Claims:
         self._lease_s = lease_s
 
     @contextmanager
-    def taken(self, job_id: UUID, seq: int) -> Iterator[Held | None]:
+    def taken(self, job_id: UUID, seq: int, kind: QueueKind | None = None) -> Iterator[Held | None]:
         """Around a run: its claim, or None when there is nothing to do. Whoever gets one must release it.
+
+        `seq` is that of the message, `kind` that of the queue it lay in, where that is known (see `JobStore.claim`).
 
         A job that may be what killed its workers is claimed once it can run alone, and not before: while it waited
         with a lease, another such job beside it could cost it its last attempt.
         """
         with self._permits.together(self._draining) as permitted:
-            held = self._claimed(job_id, seq, alone=False) if permitted else None
+            held = self._claimed(job_id, seq, kind, alone=False) if permitted else None
             alone = permitted and held is None and not self._draining() and self._to_run_alone(job_id)
             if not alone:
                 yield held
                 return
         log.warning("suspected of killing its workers: it runs alone", job_id=str(job_id))
         with self._permits.alone(self._futile(job_id)) as permitted:
-            yield self._claimed(job_id, seq, alone=True) if permitted else None
+            yield self._claimed(job_id, seq, kind, alone=True) if permitted else None
 
     def _draining(self) -> bool:
         return self._leases.draining
@@ -77,9 +80,9 @@ class Claims:
 
         return futile
 
-    def _claimed(self, job_id: UUID, seq: int, *, alone: bool) -> Held | None:
+    def _claimed(self, job_id: UUID, seq: int, kind: QueueKind | None, *, alone: bool) -> Held | None:
         with self._leases.taking() as allowed:
-            claim = self._claim(job_id, seq, alone) if allowed else None
+            claim = self._claim(job_id, seq, kind, alone) if allowed else None
             if claim is None:
                 return None
             stop = StopToken()
@@ -89,13 +92,13 @@ class Claims:
             self._leases.hold(held)
             return held
 
-    def _claim(self, job_id: UUID, seq: int, alone: bool) -> Claim | None:
+    def _claim(self, job_id: UUID, seq: int, kind: QueueKind | None, alone: bool) -> Claim | None:
         """With the record away, waits in this thread: the message is worth as much later as now."""
         # The same all along: a claim whose answer never came may have been won.
         owner = lease_owner(self._worker)
         while True:
             try:
-                return self._jobs.claim(job_id, self._worker, self._lease_s, seq, alone=alone, owner=owner)
+                return self._jobs.claim(job_id, self._worker, self._lease_s, seq, alone=alone, owner=owner, kind=kind)
             except DependencyError as error:
                 log.warning("no claim", job_id=str(job_id), code=error.code)
                 if self._leases.wait_draining(_CLAIM_AGAIN_S):

@@ -110,6 +110,13 @@ class Model(Protocol):
         """One inference. Raises RunStopped when the job was cancelled, drained or is past its deadline."""
         ...
 
+    def pretend(self, cpu_s: float) -> None:
+        """Waits as long as a run of `cpu_s` seconds on a CPU would take here: less on a simulated GPU that is faster.
+
+        For trials of the fleet itself. Raises RunStopped as `run` does.
+        """
+        ...
+
     def run_bytes(self, shapes: Shapes, weigh_with: "Progress | None" = None) -> int:
         """Memory in bytes that `run` takes on inputs of these shapes, outputs included and feeds not.
 

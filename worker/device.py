@@ -4,9 +4,15 @@ import platform
 from dataclasses import dataclass
 
 from fleet.contracts import Pool
+from fleet.cost import CPU_KIND
+from fleet.cpus import usable_cpus
 from fleet.errors import NoCapableWorker
-from fleet.settings import CPU_PROVIDER, GPU_PROVIDERS, Settings, usable_cpus
+from fleet.logs import get_logger
+from fleet.settings import CPU_PROVIDER, GPU_PROVIDERS, Settings
+from worker.engine.gpu_product import gpu_product
 from worker.engine.providers import Providers, prove_providers
+
+log = get_logger(__name__)
 
 
 @dataclass(frozen=True)
@@ -18,17 +24,25 @@ class Device:
     #: How many jobs run at once.
     concurrency: int
     intra_op_threads: int
+    #: What service times are learned by: "cpu", or the product name of the GPU.
+    kind: str = CPU_KIND
+    #: A CPU that plays a GPU, for trials of a fleet of both kinds.
+    simulated: bool = False
+    #: How many times as fast as this CPU the simulated GPU pretends to be. Real runs can only be slowed down.
+    speed: float = 1.0
 
 
 def prove_device(settings: Settings, concurrency: int) -> Device:
     """Finds the providers that really work. Raises NoCapableWorker when a GPU was promised and is not usable."""
     providers = prove_providers(settings.effective_onnx_providers)
+    if settings.simulated_gpu:
+        return _simulated_gpu(settings, providers, concurrency)
     promised_gpu = settings.declared_pool is Pool.GPU
     if promised_gpu and not providers.is_gpu:
-        reasons = "; ".join(f"{name}: {why}" for name, why in providers.refused.items())
+        reasons = "; ".join(f"{name}: {why}" for name, why in providers.refused.items() if name != CPU_PROVIDER)
         raise NoCapableWorker(
-            f"WORKER_POOL=gpu promises a GPU, but no GPU provider works here ({reasons or 'none was requested'}): "
-            "install onnxruntime-gpu with its CUDA libraries, or set WORKER_POOL=cpu",
+            f"{_promise(settings)} promises a GPU, but none can be used here ({reasons or 'none was requested'}): "
+            "mend that, or set WORKER_POOL=cpu and INFERENCE_DEVICE=cpu",
             code="gpu-unusable",
         )
     on_gpu = providers.is_gpu and settings.declared_pool is not Pool.CPU
@@ -42,4 +56,24 @@ def prove_device(settings: Settings, concurrency: int) -> Device:
         providers=providers,
         concurrency=concurrency,
         intra_op_threads=settings.onnx_intra_op_threads or cores,
+        kind=gpu_product() if on_gpu else CPU_KIND,
+    )
+
+
+def _promise(settings: Settings) -> str:
+    return "WORKER_POOL=gpu" if settings.worker_pool == "gpu" else f"INFERENCE_DEVICE={settings.inference_device}"
+
+
+def _simulated_gpu(settings: Settings, providers: Providers, concurrency: int) -> Device:
+    speed = settings.simulated_gpu_speed
+    log.warning("this worker only plays a GPU: its runs are on the CPU, and marked as simulated", speed=speed)
+    return Device(
+        name=f"simulated-gpu (cpu {platform.machine()}, {usable_cpus()} cores)",
+        pool=Pool.GPU,
+        providers=providers,
+        concurrency=concurrency,
+        intra_op_threads=settings.onnx_intra_op_threads or usable_cpus(),
+        kind="simulated-gpu",
+        simulated=True,
+        speed=speed,
     )

@@ -12,10 +12,11 @@ class ExitCode(IntEnum):
     DRAINED = 0
     FAILED = 1
     BROKEN_PROMISE = 2
-    #: Of these three the process ends itself, since nothing else could help.
+    #: Of these the process ends itself, since nothing else could help.
     RUN_STUCK = 70
     HUNG = 71
     NOT_CONSUMING = 72
+    GPU_LOST = 73
 
 
 MEANINGS = {
@@ -25,6 +26,7 @@ MEANINGS = {
     ExitCode.RUN_STUCK: "a run did not stop when it was told to",
     ExitCode.HUNG: "its event loop or its lease keeper hung",
     ExitCode.NOT_CONSUMING: "it had stopped taking messages",
+    ExitCode.GPU_LOST: "its GPU failed under a run",
 }
 
 

@@ -35,6 +35,8 @@ class JobProgress:
         self._stage: Stage | None = None
         self._fraction = 0.0
         self._timings: dict[Stage, float] = {}
+        self._began = time.perf_counter()
+        self._noted_s = 0.0
 
     @contextmanager
     def stage(self, stage: Stage) -> Iterator[None]:
@@ -90,6 +92,13 @@ class JobProgress:
         """A duration that was measured elsewhere."""
         with self._lock:
             self._timings[stage] = self._timings.get(stage, 0.0) + seconds
+            self._noted_s += seconds
+
+    @property
+    def between_stages_s(self) -> float:
+        """Seconds since the claim that belong to no stage."""
+        with self._lock:
+            return time.perf_counter() - self._began - (sum(self._timings.values()) - self._noted_s)
 
     @property
     def shown(self) -> tuple[str | None, float]:

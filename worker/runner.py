@@ -24,6 +24,7 @@ from fleet.job_values import Ending
 from fleet.jobs import JobStore
 from fleet.logs import get_logger
 from fleet.objects import ObjectStore, result_key
+from fleet.queues import QueueKind
 from fleet.settings import STORE_PATIENCE_S
 from worker.claims import Claims
 from worker.codecs import Codecs
@@ -31,7 +32,10 @@ from worker.contract import Encoded, Source, TaskParams
 from worker.device import Device
 from worker.engine.manifest import faults
 from worker.engine.registry import LoadedModel, Registry
+from worker.forgiveness import goes_back
+from worker.helping import Helping
 from worker.leases import Held, LeaseKeeper
+from worker.lessons import Lessons
 from worker.measures import Measures
 from worker.memory.share import Memory
 from worker.progress import JobProgress
@@ -62,6 +66,8 @@ class Run:
     job: Job
     stop: StopToken
     progress: JobProgress
+    #: Why here.
+    why: str
     loaded: LoadedModel | None = None
 
 
@@ -79,6 +85,8 @@ class Runner:
         codecs: Codecs,
         claims: Claims,
         leases: LeaseKeeper,
+        helping: Helping,
+        lessons: Lessons,
         measures: Measures,
         memory: Memory,
         scratch: Path | None,
@@ -91,16 +99,18 @@ class Runner:
         self._codecs = codecs
         self._claims = claims
         self._leases = leases
+        self._helping = helping
+        self._lessons = lessons
         self._measures = measures
         self._memory = memory
         self._scratch = scratch
 
-    def run(self, job_id: UUID, seq: int) -> None:
-        """Runs the job unless the claim is refused. Never raises for what is wrong with a job.
+    def run(self, job_id: UUID, seq: int, kind: QueueKind | None = None) -> None:
+        """Runs the job unless the claim is refused; `seq` is that of the message, `kind` that of the queue it lay in.
 
-        `seq` is that of the message. Raises what nobody foresaw before a claim was won.
+        Never raises for what is wrong with a job. Raises what nobody foresaw before a claim was won.
         """
-        with self._claims.taken(job_id, seq) as held:
+        with self._claims.taken(job_id, seq, kind) as held:
             if held is None:
                 return
             job = held.job
@@ -108,7 +118,7 @@ class Runner:
                 self._attempt(held)
 
     def _attempt(self, held: Held) -> None:
-        run = Run(held.job, held.stop, held.progress)
+        run = Run(held.job, held.stop, held.progress, self._helping.why(held.job, self._identity.device.pool))
         share = run.progress.share = self._memory.share(held.extend)
         ended: Job | None = None
         try:
@@ -220,8 +230,8 @@ class Runner:
             pool=device.pool,
             device=device.name,
             provider=loaded.session.provider if loaded else device.providers.best,
-            simulated=False,
-            why=run.job.route_reason,
+            simulated=device.simulated,
+            why=run.why,
             model_sha256=loaded.version.sha256 if loaded else None,
         )
         return Ending(run.progress.timings, ran_on)
@@ -241,7 +251,7 @@ class Runner:
 
     def _record_end(self, run: Run, error: FleetError) -> Job | None:
         job = run.job
-        if isinstance(error, NoCapableWorker):
+        if goes_back(job, error):
             # Another worker may hold the model, as in a rolling deployment; this one is not to judge.
             log.warning("job handed back", reason=error.message)
             return self._jobs.hand_back(job, error.code, _OTHER_WORKER_S * 2 ** min(job.forgiven, 4))
@@ -275,7 +285,9 @@ class Runner:
         state = ended.state if ended else None
         self._measures.run_ended(run.job, state, run.progress.timings)
         if state is JobState.SUCCEEDED:
-            log.info("job succeeded", attempt=run.job.attempt, **_seconds(run.progress.timings))
+            self._lessons.note(run.job, run.progress.timings, run.progress.between_stages_s)
+            seconds = {f"{stage}_s": seconds for stage, seconds in run.progress.timings.items()}
+            log.info("job succeeded", attempt=run.job.attempt, **seconds)
 
 
 def parsed_params(loaded: LoadedModel, job: Job) -> TaskParams:
@@ -284,7 +296,3 @@ def parsed_params(loaded: LoadedModel, job: Job) -> TaskParams:
         return loaded.version.task.Params.model_validate(job.params)
     except ValidationError as error:
         raise ValidationFailed(f"params: {faults(error)}") from error
-
-
-def _seconds(timings: dict[str, float]) -> dict[str, float]:
-    return {f"{stage}_s": seconds for stage, seconds in timings.items()}

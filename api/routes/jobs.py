@@ -11,6 +11,7 @@ from pydantic import BeforeValidator
 from starlette.concurrency import run_in_threadpool
 
 from api.document import IDEMPOTENCY_KEY, PREFER, TRACEPARENT
+from api.forecasts import Forecast
 from api.guarded import guarded_router, problems
 from api.headers import idempotency_key, preferred_wait_s, trace_context
 from api.requests import JobRequest, RetryRequest
@@ -20,7 +21,7 @@ from api.views import API, JobPageView, JobView, job_view, location
 from fleet.contracts import Job, JobState, PriorityName, ShownState
 from fleet.errors import Conflict, NotFound, ValidationFailed
 from fleet.ids import new_id
-from fleet.job_values import JobFilter
+from fleet.job_values import JobFilter, Submitted
 
 
 def _dated(value: Any) -> Any:
@@ -40,7 +41,7 @@ _REMOVAL_S = 2.0
     "",
     status_code=202,
     response_model=JobView,
-    responses={200: {"model": JobView}, **problems(400, 404, 413, 415)},
+    responses={200: {"model": JobView}, **problems(400, 404, 413, 415, 429)},
     openapi_extra={"parameters": [PREFER, IDEMPOTENCY_KEY, TRACEPARENT]},
 )
 async def submit_job(body: JobRequest, request: Request, core: Core, tenant: Tenant, base_url: BaseUrl) -> Response:
@@ -54,7 +55,7 @@ async def submit_job(body: JobRequest, request: Request, core: Core, tenant: Ten
     job_id = new_id()
     # Listen before the job exists: it may end before the submit has returned.
     with core.waiters.listen(job_id) as bell:
-        submitted = await run_in_threadpool(core.submission.submit, body, caller, job_id)
+        submitted, forecast = await run_in_threadpool(_accepted, core, body, caller, job_id)
         job = submitted.job
         if wait_s is not None and not submitted.replayed:
             job = await bell.end_of(job, lambda: core.jobs.get(job_id, tenant), wait_s)
@@ -64,7 +65,9 @@ async def submit_job(body: JobRequest, request: Request, core: Core, tenant: Ten
     if submitted.replayed:
         headers["idempotency-replayed"] = "true"
     ended = wait_s is not None and job.state.ended
-    return job_view(job, base_url).answer(200 if ended else 202, headers)
+    if wait_s is not None:
+        forecast = None if job.state.ended else await run_in_threadpool(core.forecasts.of, job)
+    return job_view(job, base_url, forecast).answer(200 if ended else 202, headers)
 
 
 @router.get("", response_model=JobPageView)
@@ -107,7 +110,8 @@ async def get_job(job_id: str, request: Request, core: Core, tenant: Tenant, bas
     """One job; `Prefer: wait=N` waits up to N seconds for its end."""
     wait_s = preferred_wait_s(request.headers, core.settings.max_wait_s)
     job = await _end_of(core, known_id(job_id), tenant, wait_s or 0)
-    return job_view(job, base_url).answer(headers=_applied(wait_s))
+    forecast = None if job.state.ended else await run_in_threadpool(core.forecasts.of, job)
+    return job_view(job, base_url, forecast).answer(headers=_applied(wait_s))
 
 
 @router.get(
@@ -171,6 +175,11 @@ def known_id(text: str) -> UUID:
         return UUID(text)
     except ValueError:
         raise NotFound(f"there is no job {text[:64]!r}", code="job-not-found") from None
+
+
+def _accepted(core: Services, body: JobRequest, caller: Caller, job_id: UUID) -> tuple[Submitted, Forecast | None]:
+    submitted = core.submission.submit(body, caller, job_id)
+    return submitted, core.forecasts.at_submit(submitted.job)
 
 
 async def _end_of(core: Services, job_id: UUID, tenant: str, wait_s: float) -> Job:

@@ -7,13 +7,13 @@ from typing import Any
 from uuid import UUID
 
 from big_record.timing import TimedDatabase
-from fleet.broker import queues
 from fleet.contracts import Job, Lane, Pool, Priority, RanOn, ShownState
 from fleet.errors import CorruptInput, DependencyError
 from fleet.ids import new_id
 from fleet.job_values import Ending, JobFilter, NewJob, Token
 from fleet.jobs import JobStore
 from fleet.outbox import Outbox
+from fleet.queues import queues
 from fleet.retention import Retention
 
 TENANT = "tenant-0"
@@ -151,8 +151,12 @@ LISTS = [
 RECONCILER = [
     Case("lapse_leases, none", lambda w, _: w.outbox.lapse_leases()),
     Case("expire_queued, none", lambda w, _: w.outbox.expire_queued()),
-    Case("take_unpublished, none", lambda w, _: w.outbox.take_unpublished(500)),
-    Case("take_unpublished, one", lambda w, _: w.outbox.take_unpublished(500), lambda w: w.submitted(published=False)),
+    Case("due_pairs, none", lambda w, _: w.outbox.due()),
+    Case(
+        "due_pairs and take_due, one",
+        lambda w, _: w.outbox.take(dict.fromkeys(w.outbox.due(), 500)),
+        lambda w: w.submitted(published=False),
+    ),
     Case("overdue_queues", lambda w, _: w.outbox.overdue_queues(_QUEUES, 5.0)),
     Case("overdue_queues, none", lambda w, _: w.outbox.overdue_queues(_QUEUES, 1e8)),
     Case(

@@ -9,8 +9,8 @@ from functools import partial
 import psycopg
 import redis
 
-from fleet.broker import queues
 from fleet.contracts import Lane, Pool
+from fleet.queues import queues
 from soak import record
 from soak.plan import FaultKind, PlannedFault
 from soak.submitters import Trap

@@ -8,6 +8,7 @@ import typer
 from cli.connection import DataOption, UrlOption, connect
 from cli.durations import duration_s
 from cli.exits import Exit
+from cli.expectations import sentence
 from cli.following import CancelOption, OutOption, TimeoutOption, described, follow, show_end
 from cli.live import Live
 from cli.output import JsonOption, assignments, note, print_json, typed
@@ -94,6 +95,8 @@ def submit(
         print_json(described(job))
     else:
         typer.echo(job.id)
+        if job.record.forecast is not None and (told := sentence(job.record.forecast)):
+            note(told)
 
 
 def _submitted(client: "Client", live: Live, **request: object) -> "Job":

@@ -28,7 +28,7 @@ def up(
         int | None,
         typer.Option(min=0, max=65535, help="Port of the API; else 8000 or, if that is in use, a free one."),
     ] = None,
-    workers: Annotated[int, typer.Option(min=0, max=64, help="Number of worker processes.")] = 1,
+    workers: Annotated[int, typer.Option(min=0, max=64, help="Number of worker processes of each lane.")] = 1,
     models: Annotated[
         Path | None, typer.Option(help="Model folder; else MODELS_PATH, else ./models, else one among the data.")
     ] = None,

@@ -5,6 +5,7 @@ import socket
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib.util import find_spec
+from itertools import product
 from pathlib import Path
 
 from cli.stack import fleet_processes, postgres, seaweedfs, valkey
@@ -18,7 +19,7 @@ from cli.stack.ports import LOOPBACK
 from cli.stack.shown_address import shown_dsn, shown_url
 from cli.stack.state import State
 from fleet.errors import ValidationFailed
-from fleet.settings import Settings
+from fleet.settings import Settings, read_settings
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,7 @@ class Options:
     """What the user asked for. `environment` goes to api and workers on top of everything else."""
 
     api: bool = True
+    #: Processes of each lane.
     workers: int = 1
     host: str = LOOPBACK
     #: None: 8000 or, if that is in use, another; 0: any free one.
@@ -119,19 +121,28 @@ class Blueprint:
         inherited = self.inherited
         # Several stacks may share one external database, and with it one list of workers.
         prefix = f"{socket.gethostname()}-{self._state.stack_id}"
+        settings = self._worker_settings
+        numbers = range(1, self._options.workers + 1)
         return [
             fleet_processes.worker(
-                number,
+                fleet_processes.worker_name(number, lane),
+                lane,
                 inherited,
                 self._layout,
-                unique_name=f"{prefix}-{number}",
-                drain_s=self.settings.worker_drain_s,
+                unique_name=f"{prefix}-{number}-{lane.value}",
+                drain_s=settings.worker_drain_s,
                 own_scratch=self._base.worker_scratch is None,
+                metrics_port=settings.worker_metrics_port and settings.worker_metrics_port + place,
                 workdir=Path.cwd(),
                 burials=burials,
             )
-            for number in range(1, self._options.workers + 1)
+            for place, (number, lane) in enumerate(product(numbers, dict.fromkeys(settings.worker_lanes)))
         ]
+
+    @property
+    def _worker_settings(self) -> Settings:
+        """As a worker reads them, `.env` included. Raises ValidationFailed `invalid-settings`."""
+        return read_settings(**{n.lower(): v for n, v in self.environment.items()})
 
     def addresses(self) -> dict[str, str]:
         """What to show to the user, without any password."""

@@ -11,6 +11,7 @@ from cli.stack.burials import Burials
 from cli.stack.child import Launch, Service
 from cli.stack.layout import Layout
 from cli.stack.pulse_check import PulseCheck, takes_jobs
+from fleet.contracts import Lane
 
 API = "api"
 _API_HANGS_AFTER_S = 45.0
@@ -18,8 +19,9 @@ _API_HANGS_AFTER_S = 45.0
 _HAND_BACK_S = 30.0
 
 
-def worker_name(number: int) -> str:
-    return f"worker-{number}"
+def worker_name(number: int, lane: Lane) -> str:
+    """`worker-1-bulk`: there is one process for each lane, so that a short job is never behind a long one."""
+    return f"worker-{number}-{lane.value}"
 
 
 def api(environment: Mapping[str, str], *, probe_host: str, port: int, workdir: Path) -> Service:
@@ -36,29 +38,34 @@ def api(environment: Mapping[str, str], *, probe_host: str, port: int, workdir: 
 
 
 def worker(
-    number: int,
+    name: str,
+    lane: Lane,
     environment: Mapping[str, str],
     layout: Layout,
     *,
     unique_name: str,
     drain_s: float,
     own_scratch: bool,
+    metrics_port: int,
     workdir: Path,
     burials: Burials,
 ) -> Service:
     """Ready when it consumes: it writes its pid to WORKER_READY_FILE. `drain_s` is WORKER_DRAIN_S.
 
+    `name` is that among the children, `unique_name` the one in the record. `metrics_port` 0: none.
     With `own_scratch` its working files lie in the data folder and are cleared before each start.
     """
-    name = worker_name(number)
     ready_file = layout.run / f"{name}.ready"
     scratch = layout.scratch / name
     own = {
         "WORKER_NAME": unique_name,
+        "WORKER_LANES": lane.value,
         "WORKER_READY_FILE": str(ready_file),
     }
     if own_scratch:
         own["WORKER_SCRATCH"] = str(scratch)
+    if metrics_port:
+        own["WORKER_METRICS_PORT"] = str(metrics_port)
 
     def prepare() -> Launch:
         # What a killed worker left: its job runs again from the start.

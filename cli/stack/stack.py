@@ -112,7 +112,7 @@ class Stack:
 
     @property
     def pids(self) -> dict[str, int]:
-        """Of the children that run, by name: valkey, postgres, seaweedfs, api, worker-1, ..."""
+        """Of the children that run, by name: valkey, postgres, seaweedfs, api, worker-1-bulk, ..."""
         return {child.name: child.pid for child in self._children() if child.pid is not None}
 
     def child(self, name: str) -> Child:

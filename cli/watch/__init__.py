@@ -1,1 +1,1 @@
-"""The watcher of `fleet work`: small, since it stays for as long as its worker does."""
+"""The watcher of `fleet work`: small, since it stays for as long as its workers do."""

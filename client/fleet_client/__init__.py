@@ -32,10 +32,12 @@ from fleet_client.errors import (
     Unauthorized,
     Unavailable,
 )
+from fleet_client.fleet_status import FleetStatus, QueuesStatus, QueueStatus, RunningStatus, WorkerStatus
 from fleet_client.job import Job
 from fleet_client.records import (
     Artifact,
     Callback,
+    Forecast,
     JobFault,
     JobRecord,
     JobState,
@@ -59,7 +61,9 @@ __all__ = [
     "Conflict",
     "ConnectionFailed",
     "FleetError",
+    "FleetStatus",
     "Forbidden",
+    "Forecast",
     "Input",
     "InputUnusable",
     "InvalidRequest",
@@ -74,8 +78,11 @@ __all__ = [
     "Model",
     "NotFound",
     "ObjectRef",
+    "QueueStatus",
+    "QueuesStatus",
     "RanOn",
     "Retries",
+    "RunningStatus",
     "Timeout",
     "TooLarge",
     "TooManyRequests",
@@ -86,4 +93,5 @@ __all__ = [
     "Upload",
     "WebhookDelivery",
     "WebhookTry",
+    "WorkerStatus",
 ]

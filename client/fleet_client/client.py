@@ -10,6 +10,7 @@ from urllib.parse import quote
 
 from fleet_client import uploads
 from fleet_client.errors import InvalidRequest
+from fleet_client.fleet_status import FleetStatus, QueuesStatus
 from fleet_client.job import Job
 from fleet_client.problems import read
 from fleet_client.records import Callback, JobPage, JobRecord, Model, ModelList, ObjectRef, Upload
@@ -212,6 +213,15 @@ class Client:
         params = None if version is None else {"version": str(version)}
         answer = self._wires.api.request("GET", f"models/{quote(name, safe='')}", params=params)
         return read(Model, answer)
+
+    def fleet(self) -> FleetStatus:
+        """The workers that live, and what they run at this moment."""
+        return read(FleetStatus, self._wires.api.request("GET", "monitoring/fleet"))
+
+    def queues(self, *, empty_too: bool = False) -> QueuesStatus:
+        """The queues in which anything waits, or all of them: depth, expected wait, who helps out."""
+        params = {"all": "true"} if empty_too else None
+        return read(QueuesStatus, self._wires.api.request("GET", "monitoring/queues", params=params))
 
     def webhook_deliveries(
         self, *, job: str | None = None, state: str | None = None, page_size: int = 50

@@ -62,7 +62,7 @@ class Follower:
         while True:
             with closing(self._answers()) as answers:
                 for record in answers:
-                    if record != self._known:
+                    if _unforeseen(record) != _unforeseen(self._known):
                         self._known = record
                         yield record
                     if record.ended:
@@ -141,6 +141,11 @@ class Follower:
 
     def _sleep(self, seconds: float) -> None:
         time.sleep(max(0.0, min(seconds, self._left_s())))
+
+
+def _unforeseen(record: JobRecord | None) -> JobRecord | None:
+    """Without the forecast: that is a new one with every answer, and not told in events."""
+    return record and record.model_copy(update={"forecast": None})
 
 
 def _record(data: bytes) -> JobRecord | None:

@@ -85,6 +85,30 @@ class Callback(Record):
     events: list[str] = Field(default_factory=list)
 
 
+class Span(Record):
+    """Moments: as likely earlier as later than `expected`, four times of five from `earliest` to `latest`."""
+
+    earliest: datetime
+    expected: datetime
+    latest: datetime
+
+
+class Forecast(Record):
+    """When a job is expected to start and to end, as the server saw it at the moment `at`, by its own clock.
+
+    `position`: 1 starts next in its queue; `position_at_least` when it was counted no further. `start` is None once it
+    runs; both are None while nobody can take the job, and `why` says so. `basis`: what the time that it takes goes by.
+    """
+
+    at: datetime
+    position: int | None = None
+    position_at_least: bool = False
+    start: Span | None = None
+    end: Span | None = None
+    basis: str | None = None
+    why: str | None = None
+
+
 class JobRecord(Record):
     """A job as the server last described it. `timings` are seconds per stage, `progress` runs from 0 to 1."""
 
@@ -120,6 +144,7 @@ class JobRecord(Record):
     started_at: datetime | None = None
     finished_at: datetime | None = None
     expires_at: datetime | None = Field(default=None, description="when it is swept, with its inputs and results")
+    forecast: Forecast | None = Field(default=None, description="of one that waits or runs, when asked for alone")
 
     @property
     def ended(self) -> bool:
@@ -150,6 +175,7 @@ class Model(Record):
     labels: dict[int, str] = Field(default_factory=dict)
     execution_timeout_s: float | None = None
     max_attempts: int | None = None
+    expected_s: dict[str, float] = Field(default_factory=dict, description="pool -> seconds of a typical job")
     ready_workers: int = 0
 
 

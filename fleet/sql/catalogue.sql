@@ -29,14 +29,19 @@ SELECT DISTINCT ON (card.name) card.card,
 
 -- announce_worker --
 INSERT INTO worker (name, host, pid, pool, lanes, device, provider, simulated, concurrency, models, loaded, running,
-                    rss_bytes, draining)
+                    rss_bytes, draining, kind, helps, queues, memory_usable_bytes, memory_granted_bytes,
+                    device_memory_bytes, device_used_bytes)
 VALUES (%(name)s, %(host)s, %(pid)s, %(pool)s, %(lanes)s, %(device)s, %(provider)s, %(simulated)s, %(concurrency)s,
-        %(models)s, %(loaded)s, %(running)s, %(rss_bytes)s, %(draining)s)
+        %(models)s, %(loaded)s, %(running)s, %(rss_bytes)s, %(draining)s, %(kind)s, %(helps)s, %(queues)s,
+        %(memory_usable_bytes)s, %(memory_granted_bytes)s, %(device_memory_bytes)s, %(device_used_bytes)s)
 ON CONFLICT (name) DO UPDATE
    SET host = excluded.host, pid = excluded.pid, pool = excluded.pool, lanes = excluded.lanes,
        device = excluded.device, provider = excluded.provider, simulated = excluded.simulated,
        concurrency = excluded.concurrency, models = excluded.models, loaded = excluded.loaded,
        running = excluded.running, rss_bytes = excluded.rss_bytes, draining = excluded.draining,
+       kind = excluded.kind, helps = excluded.helps, queues = excluded.queues,
+       memory_usable_bytes = excluded.memory_usable_bytes, memory_granted_bytes = excluded.memory_granted_bytes,
+       device_memory_bytes = excluded.device_memory_bytes, device_used_bytes = excluded.device_used_bytes,
        started_at = CASE WHEN worker.pid = excluded.pid AND worker.host = excluded.host
                          THEN worker.started_at ELSE clock_timestamp() END,
        seen_at = clock_timestamp()

@@ -1,22 +1,23 @@
 -- submit_job --
 -- Stores the job and, in the same statement, the words that it can be listed by (see job_pages.sql). Safe to repeat: the
--- id is the caller's. With a key or inputs it is stored on conditions, which cost a fifth of the statement.
-WITH {conditions} named AS (
+-- id is the caller's. With a key or inputs it is stored on conditions, which cost a fifth of the statement; where its
+-- tenant may have many jobs in the queue, they are counted.
+WITH {conditions} {counted} named AS (
     INSERT INTO job_word (tenant, word, job_id)
     SELECT %(tenant)s, word, %(id)s FROM unnest(%(words)s::text[]) AS word WHERE {allowed}
     ON CONFLICT DO NOTHING
 )
-INSERT INTO job (id, tenant, task, model, version, lane, priority, pool, queue, route_reason, params, inputs, labels,
-                 max_attempts, deadline, deadline_s, execution_timeout_s, retention_s, trace_context, callback,
-                 published_at, publish_after)
+INSERT INTO job (id, tenant, task, model, version, lane, priority, pool, queue, device_policy, input_bytes,
+                 route_reason, params, inputs, labels, max_attempts, deadline, deadline_s, execution_timeout_s,
+                 retention_s, trace_context, callback, published_at, publish_after)
 SELECT %(id)s, %(tenant)s, %(task)s, %(model)s, %(version)s, %(lane)s, %(priority)s, %(pool)s, %(queue)s,
-       %(route_reason)s, %(params)s, %(inputs)s, %(labels)s, %(max_attempts)s,
+       %(device_policy)s, %(input_bytes)s, %(route_reason)s, %(params)s, %(inputs)s, %(labels)s, %(max_attempts)s,
        clock_timestamp() + %(deadline_s)s * interval '1 second', %(deadline_s)s, %(execution_timeout_s)s,
        %(retention_s)s, %(trace_context)s, %(callback)s,
-       CASE WHEN %(published)s THEN clock_timestamp() END, clock_timestamp()
+       CASE WHEN %(published)s AND {room} THEN clock_timestamp() END, clock_timestamp()
  WHERE {allowed}
 ON CONFLICT (id) DO NOTHING
-RETURNING *
+RETURNING *, {published} AS tenant_published
 
 -- submit_conditions --
 -- Its idempotency key, and the mark on what it reads. No row: the key belongs to another job (see find_by_key), or an
@@ -55,6 +56,24 @@ ready AS MATERIALIZED (
 -- submit_allowed --
 (SELECT ok FROM complete) AND (%(idempotency_key)s::text IS NULL OR EXISTS (SELECT FROM claimed_key))
 
+-- submit_counted --
+-- What its tenant has in the queue: jobs with a message, no further than the window, and whether any waits for its turn.
+-- (By the order of the indexes, so that no other is taken for it.)
+share AS MATERIALIZED (
+    SELECT (SELECT count(*) FROM (SELECT FROM job
+             WHERE state = 'queued' AND queue = %(queue)s AND published_at IS NOT NULL AND tenant = %(tenant)s
+             ORDER BY published_at DESC LIMIT %(window)s) AS published) AS published,
+           coalesce((SELECT publish_after FROM job
+             WHERE state = 'queued' AND published_at IS NULL AND queue = %(queue)s AND tenant = %(tenant)s
+             ORDER BY publish_after LIMIT 1) <= clock_timestamp(), false) AS held
+),
+
+-- submit_room --
+(SELECT published < %(window)s AND NOT held FROM share)
+
+-- submit_published --
+(SELECT published FROM share)
+
 -- find_by_key --
 -- The job that an idempotency key stands for.
 SELECT job.*, idempotency.fingerprint
@@ -63,8 +82,8 @@ SELECT job.*, idempotency.fingerprint
    AND job.deleted_at IS NULL
 
 -- publication_failed --
--- The doorbell could not be rung: the reconciler will do it.
-UPDATE job SET published_at = NULL, publish_seq = publish_seq + 1, publish_after = clock_timestamp() + interval '1 second'
+-- The doorbell could not be rung: the leader will do it. In its place among the jobs of its tenant.
+UPDATE job SET published_at = NULL, publish_seq = publish_seq + 1
  WHERE id = %(id)s AND state = 'queued' AND publish_seq = %(publish_seq)s
 
 -- get_job --
@@ -78,6 +97,7 @@ SELECT * FROM job
 -- A claim through an older message than the last one published says nothing about the order of the queue, nor does
 -- one of a job that had run before: it may have been put first.
 -- Unless the worker will run it alone, it does not get a job that may be what killed its workers (see runs_alone).
+-- A message that was left behind in a queue of the other pool is void; one in a queue of another priority is not.
 UPDATE job
    SET state = 'running', lease_owner = %(owner)s, stage = NULL, progress = 0, error = NULL,
        attempt = attempt + (lease_owner IS DISTINCT FROM %(owner)s)::int,
@@ -95,7 +115,8 @@ UPDATE job
         OR NOT cancel_requested AND attempt - forgiven < max_attempts
            AND (deadline IS NULL OR deadline > clock_timestamp())
            AND (state = 'queued' OR state = 'running' AND lease_until < clock_timestamp())
-           AND (%(alone)s OR losses = 0 AND state = 'queued' OR attempt + 1 - forgiven < max_attempts))
+           AND (%(alone)s OR losses = 0 AND state = 'queued' OR attempt + 1 - forgiven < max_attempts)
+           AND (%(kind)s::text IS NULL OR split_part(queue, '.', 1) = %(kind)s))
 RETURNING *, extract(epoch FROM clock_timestamp() - queued_at)::float8 AS waited_s
 
 -- runs_alone --
@@ -177,7 +198,9 @@ UPDATE job
        forgiven = forgiven + 1, stage = NULL, progress = 0, revision = revision + 1,
        lease_owner = NULL, lease_until = NULL,
        published_at = NULL, publish_seq = publish_seq + 1,
-       publish_after = clock_timestamp() + %(pause_s)s * interval '1 second'
+       -- The epoch: at once, whatever waits before it.
+       publish_after = CASE WHEN %(pause_s)s > 0 THEN clock_timestamp() + %(pause_s)s * interval '1 second'
+                            ELSE 'epoch' END
  WHERE id = %(id)s AND state = 'running' AND attempt = %(attempt)s
 RETURNING *
 
@@ -234,7 +257,8 @@ UPDATE job
        losses = losses + 1, history = with_attempt(history, attempt, worker, 'worker-lost', how),
        progress = CASE WHEN fate.state = 'queued' THEN 0 ELSE progress END, revision = revision + 1,
        stage = NULL, lease_owner = NULL, lease_until = NULL,
-       published_at = NULL, publish_seq = publish_seq + 1, publish_after = clock_timestamp(),
+       -- The epoch: at once, whatever waits before it.
+       published_at = NULL, publish_seq = publish_seq + 1, publish_after = 'epoch',
        finished_at = CASE WHEN fate.state <> 'queued' THEN clock_timestamp() END,
        expires_at = CASE WHEN fate.state <> 'queued' THEN clock_timestamp() + retention_s * interval '1 second' END
   FROM fate
@@ -246,6 +270,8 @@ RETURNING job.*
 WITH death AS (
     INSERT INTO worker_death (worker, pid, how, at) VALUES (%(worker)s, %(pid)s, %(how)s, clock_timestamp())
     ON CONFLICT (worker, pid) DO UPDATE SET how = excluded.how, at = clock_timestamp()
+), gone AS (
+    DELETE FROM worker WHERE name = %(worker)s AND worker.pid = %(pid)s
 )
 UPDATE job SET lease_until = least(lease_until, clock_timestamp())
  WHERE state = 'running' AND split_part(lease_owner, '#', 1) = %(worker)s AND split_part(lease_owner, '#', 2) = %(pid)s::text
@@ -268,31 +294,16 @@ UPDATE job
                        ORDER BY deadline LIMIT 500 FOR UPDATE SKIP LOCKED))
 RETURNING *
 
--- take_unpublished --
--- Jobs that the broker was never told of, or must be told of again. Marked first, published after.
--- What had its turn and lost it through no fault of its own goes first.
-UPDATE job SET published_at = clock_timestamp()
- WHERE id = ANY(ARRAY(SELECT id FROM job
-                       WHERE state = 'queued' AND published_at IS NULL AND publish_after <= (SELECT clock_timestamp())
-                       ORDER BY publish_after LIMIT %(limit)s FOR UPDATE SKIP LOCKED))
-RETURNING id, queue, publish_seq, task, model,
-          coalesce(history -> -1 ->> 'outcome' = 'worker-lost' OR history -> -1 ->> 'detail' = 'drained', false) AS first
-
--- unpublish --
--- The broker did not take the batch after all: due again in a second.
-UPDATE job SET published_at = NULL, publish_seq = publish_seq + 1, publish_after = clock_timestamp() + interval '1 second'
-  FROM unnest(%(ids)s::uuid[], %(seqs)s::int[]) AS lost (id, seq)
- WHERE job.id = lost.id AND job.publish_seq = lost.seq AND job.state = 'queued'
-
 -- job_standings --
 -- How far these jobs are: one statement for all that anybody waits for or follows. What is missing here is gone.
 SELECT id, revision, state NOT IN ('queued', 'running') AS ended
   FROM job WHERE id = ANY(%(ids)s) AND deleted_at IS NULL
 
 -- forget_publications --
--- The broker lost everything (its canary is gone): all that waits is to be published anew. Part by part.
+-- The broker lost everything (its canary is gone): all that waits is to be published anew, each in its place. Part by
+-- part.
 WITH lost AS (
-    UPDATE job SET published_at = NULL, publish_seq = publish_seq + 1, publish_after = clock_timestamp()
+    UPDATE job SET published_at = NULL, publish_seq = publish_seq + 1
      WHERE id = ANY(ARRAY(SELECT id FROM job
                            WHERE state = 'queued' AND queue = %(queue)s AND published_at < %(before)s
                            ORDER BY published_at LIMIT %(limit)s FOR UPDATE))
@@ -301,8 +312,8 @@ SELECT count(*) AS jobs FROM lost
 
 -- forget_overtaken --
 -- Queues are first in, first out. A job that waits although one published clearly later was taken, or although
--- its queue is empty, has lost its message. A job that went back to the queue is not one that was taken.
-UPDATE job SET published_at = NULL, publish_seq = publish_seq + 1, publish_after = clock_timestamp()
+-- its queue is empty, has lost its message: due at once. A job that went back to the queue is not one that was taken.
+UPDATE job SET published_at = NULL, publish_seq = publish_seq + 1, publish_after = 'epoch'
  WHERE id = ANY(ARRAY(
     SELECT waiting.id
       FROM job AS waiting

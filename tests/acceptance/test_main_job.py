@@ -81,7 +81,7 @@ def test_worker_killed_in_the_middle_costs_an_attempt_and_not_the_job(stack: Sta
     while job.refresh().stage != "infer":
         assert time.monotonic() < give_up
         time.sleep(0.05)
-    os.kill(stack.pids["worker-1"], signal.SIGKILL)
+    os.kill(stack.pids["worker-1-bulk"], signal.SIGKILL)
     while not job.refresh().ended:
         assert time.monotonic() < give_up + 60
         # What `fleet up` does all the time: whoever died is started again.

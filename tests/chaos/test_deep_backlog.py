@@ -9,8 +9,10 @@ import pytest
 import redis
 
 from fleet.broker import CANARY, message
-from fleet.contracts import Lane, Pool, Priority, queue_name
+from fleet.contracts import Lane, Pool, Priority
+from fleet.queues import queue_name
 from fleet.settings import Settings
+from tests.support.consumer import Consumer
 from tests.support.front_door import Door, front_door
 
 BACKLOG = 25_000
@@ -88,9 +90,18 @@ def test_of_a_backlog_only_the_lost_messages_are_published_again(backlog: Backlo
     assert backlog.messages() == Counter(set(backlog.ids) - set(taken))
 
 
-def test_after_a_flush_every_job_of_a_backlog_is_published_once_and_no_more(backlog: Backlog) -> None:
+def test_after_a_flush_every_job_of_a_backlog_is_published_once_and_no_more(
+    backlog: Backlog, settings: Settings
+) -> None:
+    """Never more than workers need: what they have not taken yet waits in the record, each job in its place."""
     before = backlog.published
     backlog.client.flushall()
-    backlog.tick(8)
-    assert backlog.published == before + BACKLOG
-    assert backlog.messages() == Counter(backlog.ids)
+    backlog.tick(3)
+    assert 0 < backlog.published - before == backlog.client.llen(QUEUE) < BACKLOG / 10
+    with Consumer(settings, backlog.door.core.jobs, [QUEUE]) as consumer:
+        while len(consumer.started) < 1_000:
+            backlog.tick(1)
+            assert consumer.take(250)
+        assert [str(job.id) for job in consumer.started] == backlog.ids[: len(consumer.started)]
+        assert consumer.refused == 0
+    assert set(backlog.messages().values()) == {1}

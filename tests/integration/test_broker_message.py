@@ -7,9 +7,10 @@ from typing import Any
 import redis
 from celery import Celery
 
-from fleet.broker import PRIORITY_STEPS, TASK_NAME, Broker, queues, shadow_name
+from fleet.broker import PRIORITY_STEPS, TASK_NAME, Broker, shadow_name
 from fleet.contracts import Lane, Pool
 from fleet.ids import new_id
+from fleet.queues import queues
 from fleet.settings import Settings
 
 QUEUE = "cpu.bulk.normal"
@@ -68,8 +69,9 @@ def test_ours_and_celerys_messages_differ_only_in_what_must_differ(settings: Set
 
 def test_queues_are_consumed_urgent_first_and_lane_by_lane() -> None:
     names = queues([Pool.GPU, Pool.CPU], [Lane.INTERACTIVE, Lane.BULK])
-    assert names[:4] == ["gpu.interactive.urgent", "gpu.bulk.urgent", "cpu.interactive.urgent", "cpu.bulk.urgent"]
-    assert len(names) == len(set(names)) == 16
+    kinds = ["gpu-only.interactive", "gpu-only.bulk", "gpu.interactive", "gpu.bulk", "cpu.interactive", "cpu.bulk"]
+    assert names[:6] == [f"{kind}.urgent" for kind in kinds]
+    assert len(names) == len(set(names)) == 24
 
 
 def test_depths_are_counted_by_queue(settings: Settings) -> None:

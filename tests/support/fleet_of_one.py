@@ -83,12 +83,16 @@ def environment_of(settings: Settings, **changes: str) -> dict[str, str]:
 
 
 @contextmanager
-def worker_process(settings: Settings, folder: Path, **changes: str) -> Iterator[subprocess.Popen[bytes]]:
+def worker_process(
+    settings: Settings, folder: Path, *, module: str = "worker", **changes: str
+) -> Iterator[subprocess.Popen[bytes]]:
     """A real worker, ready to take messages; its log is `worker.log` in the folder. Drained at the end."""
+    folder.mkdir(exist_ok=True)
     ready = folder / "ready"
+    ready.unlink(missing_ok=True)
     with (folder / "worker.log").open("ab") as log:
         process = subprocess.Popen(
-            [sys.executable, "-m", "worker"],
+            [sys.executable, "-m", module],
             cwd=folder,
             env=environment_of(settings, WORKER_READY_FILE=str(ready), **changes),
             stdout=log,

@@ -4,10 +4,12 @@ Each verb tells whether it takes effect; one that is refused leaves the job as i
 """
 
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
+#: The place of what is published whatever waits before it.
+AT_ONCE = datetime(1970, 1, 1, tzinfo=UTC)
 LAPSED = "its lease lapsed: the worker was killed, froze or was cut off"
 ENDED = frozenset({"succeeded", "failed", "cancelled", "expired"})
 #: Columns that a user sees change; the rest is between Fleet and its servers.
@@ -144,7 +146,7 @@ class JobModel:
             self.progress = 0.0
         else:
             self._back()
-        due = now + timedelta(seconds=pause_s)
+        due = now + timedelta(seconds=pause_s) if pause_s else AT_ONCE
         self._publish_later(due, due)
         return True
 
@@ -208,7 +210,7 @@ class JobModel:
             self.error = "poisoned"
             self.facts = {"worker": lost_by, "attempts": self.spent, "losses": self.losses, "how": how}
             self._end("failed", now)
-        self._publish_later(now, now)
+        self._publish_later(AT_ONCE, AT_ONCE)
         return True
 
     def expire(self, now: datetime) -> bool:
@@ -221,10 +223,11 @@ class JobModel:
     def due(self, now: datetime) -> bool:
         return self.state == "queued" and self.published_at is None and self.publish_after[0] <= now
 
-    def unpublish(self, seq: int, due: datetime) -> bool:
+    def unpublish(self, seq: int, due: datetime | None = None) -> bool:
+        """Keeps its place among those that wait, unless another is given."""
         if self.state != "queued" or self.publish_seq != seq:
             return False
-        self._publish_later(due, due)
+        self._publish_later(*((due, due) if due is not None else self.publish_after))
         return True
 
     def _end(self, state: str, now: datetime) -> None:

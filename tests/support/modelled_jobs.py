@@ -5,6 +5,7 @@ search path), so leases, pauses and deadlines pass when a test says so and every
 """
 
 import os
+from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from copy import deepcopy
@@ -15,17 +16,19 @@ from uuid import UUID
 import psycopg
 import pytest
 
-from fleet.contracts import Job, JobState, queue_name
+from fleet.contracts import Job, JobState
 from fleet.database import Database
 from fleet.errors import Conflict, CorruptInput, DependencyError, FleetError, IdempotencyKeyReused, NotFound
 from fleet.ids import new_id
 from fleet.job_values import Ending, NewJob
 from fleet.jobs import JobStore
 from fleet.outbox import Outbox, Publication
+from fleet.queues import queue_name
 from fleet.retention import Retention
 from fleet.sql import statements
+from tests.support.due_jobs import take_due
 from tests.support.fleet_of_one import new_job
-from tests.support.job_model import ENDED, LAPSED, VISIBLE, JobModel
+from tests.support.job_model import AT_ONCE, ENDED, LAPSED, VISIBLE, JobModel
 
 START = datetime(2030, 1, 1, tzinfo=UTC)
 LEASE_S, KEY_TTL_S, GRACE_S = 30.0, 3600.0, 5.0
@@ -189,7 +192,7 @@ class ModelledJobs:
 
     def publication_failed(self, number: int, seq: int) -> None:
         job = self.pick(number)
-        self.touch(job.id, when=job.unpublish(seq, self.now + timedelta(seconds=1)))
+        self.touch(job.id, when=job.unpublish(seq))
         self.store.publication_failed(self.store.get(job.id).model_copy(update={"publish_seq": seq}))
 
     # -- workers
@@ -203,7 +206,7 @@ class ModelledJobs:
         if how == "and the answer was lost":
             # The connection broke after the commit: the statement runs once more as it was.
             owner = f"{worker}#{os.getpid()}#{new_id().hex}"
-            told = {"id": job.id, "owner": owner, "lease_s": LEASE_S, "seq": seq, "alone": alone}
+            told = {"id": job.id, "owner": owner, "lease_s": LEASE_S, "seq": seq, "alone": alone, "kind": None}
             rows = [self.database.one(statements("jobs")["claim_job"], told) for _ in range(2)]
             found = Job.model_validate(rows[1]) if rows[1] else None
             assert (rows[0] is None) == (rows[1] is None)
@@ -304,25 +307,30 @@ class ModelledJobs:
         assert {job.id for job in self.outbox.expire_queued()} == expired
 
     def take_unpublished(self, limit: int) -> None:
-        due = {job.id for job in self.model.values() if job.due(self.now)}
-        taken = self.outbox.take_unpublished(limit)
+        due: dict[tuple[str, str], list[JobModel]] = defaultdict(list)
+        for job in self.model.values():
+            if job.due(self.now):
+                due[job.queue, job.tenant].append(job)
+        at_once = {pair: any(job.publish_after[0] == AT_ONCE for job in jobs) for pair, jobs in due.items()}
+        assert self.outbox.due() == at_once
+        taken = take_due(self.outbox, limit)
         ids = {message.job_id for message in taken}
-        assert len(ids) == len(taken) == min(limit, len(due))
-        assert ids <= due
+        assert len(ids) == len(taken) == sum(min(limit, len(jobs)) for jobs in due.values())
         for message in taken:
             job = self.model[message.job_id]
-            assert (message.seq, message.queue) == (job.publish_seq, job.queue)
+            assert (message.seq, message.queue, message.tenant) == (job.publish_seq, job.queue, job.tenant)
             job.published_at = self.now
-        left = [self.model[job_id].publish_after[0] for job_id in due - ids]
-        assert not left or max(self.model[job_id].publish_after[0] for job_id in ids) <= min(left)
+        for jobs in due.values():
+            first = [job.publish_after[0] for job in jobs if job.id in ids]
+            left = [job.publish_after[0] for job in jobs if job.id not in ids]
+            assert not left or max(first) <= min(left)
         self.touched |= ids
         self.messages += taken
 
     def unpublish(self, numbers: list[int]) -> None:
         refused = [self.messages[-1 - number % len(self.messages)] for number in numbers] if self.messages else []
         batch = {message.job_id: message for message in refused}
-        due = self.now + timedelta(seconds=1)
-        self.touched |= {job_id for job_id, lost in batch.items() if self.model[job_id].unpublish(lost.seq, due)}
+        self.touched |= {job_id for job_id, lost in batch.items() if self.model[job_id].unpublish(lost.seq)}
         self.outbox.unpublish(list(batch.values()))
 
     def forget_publications(self) -> None:
@@ -331,7 +339,7 @@ class ModelledJobs:
             for job in self.model.values()
             if job.state == "queued" and job.published_at is not None and job.published_at < self.now
         ]
-        self.due_again(lost)
+        self.due_again(lost, None)
         assert sum(self.outbox.forget_publications(queue, self.now, 100) for queue in QUEUES) == len(lost)
 
     def forget_overtaken(self, queue: str, empty: bool) -> None:
@@ -342,12 +350,12 @@ class ModelledJobs:
         newest = max((moment for moment in taken if moment is not None), default=START)
         lost = [job for job in waiting if empty or (job.published_at or self.now) < newest - grace]
         assert (queue in self.outbox.overdue_queues([queue, "cpu.bulk.low"], GRACE_S)) == bool(waiting)
-        self.due_again(lost)
+        self.due_again(lost, AT_ONCE)
         assert self.outbox.forget_overtaken(queue, empty=empty, grace_s=GRACE_S, limit=100) == len(lost)
 
-    def due_again(self, lost: list[JobModel]) -> None:
+    def due_again(self, lost: list[JobModel], when: datetime | None) -> None:
         for job in lost:
-            assert job.unpublish(job.publish_seq, self.now)
+            assert job.unpublish(job.publish_seq, when)
             self.touched.add(job.id)
 
     # -- what must hold after each of them
@@ -388,7 +396,7 @@ class ModelledJobs:
             self.outbox.expire_queued()
             for queue in QUEUES:
                 self.outbox.forget_publications(queue, self.now, 100)
-            for message in self.outbox.take_unpublished(10_000):
+            for message in take_due(self.outbox, 10_000):
                 claim = self.store.claim(message.job_id, "w9", LEASE_S, message.seq)
                 assert claim is not None
                 done = self.store.finish(claim.job, result={}, artifacts=[], inputs=[], ending=Ending({}, None))

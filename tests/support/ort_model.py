@@ -33,6 +33,9 @@ class OrtModel:
         names = [output.name for output in self.outputs]
         return dict(zip(names, self.session.run(names, dict(feeds)), strict=True))
 
+    def pretend(self, cpu_s: float) -> None:
+        pass
+
     def run_bytes(self, shapes: Shapes, weigh_with: Progress | None = None) -> int:
         return 0
 
@@ -59,6 +62,9 @@ class FunctionModel:
     def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
         self.fed.append(feeds["image"].shape)
         return {"scores": self.function(feeds["image"])}
+
+    def pretend(self, cpu_s: float) -> None:
+        pass
 
     def run_bytes(self, shapes: Shapes, weigh_with: Progress | None = None) -> int:
         return 0

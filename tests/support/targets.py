@@ -129,6 +129,9 @@ class Targets:
         fields = {
             name: value for name, (kind, value) in fitting.items() if draw % 4 and isinstance(body.get(name), kind)
         }
+        if body.get("when_no_worker") == "refuse":
+            # Always: no worker lives here, and the 503 that this rightly brings is taken for a fault.
+            fields["when_no_worker"] = "wait"
         callback = body.get("callback")
         if isinstance(callback, dict) and isinstance(callback.get("url"), str):
             # Always: no generated address may be called.

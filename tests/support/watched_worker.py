@@ -36,12 +36,13 @@ def perilous(**params: Any) -> NewJob:
 
 
 class WatchedWorker:
-    """The watcher is `process`; `pid` is the worker of now."""
+    """The watcher is `process`; `pid` is the worker of now, `ready_file` its own, `shared_ready_file` that of all."""
 
-    def __init__(self, process: subprocess.Popen[bytes], folder: Path) -> None:
+    def __init__(self, process: subprocess.Popen[bytes], folder: Path, suffix: str) -> None:
         self.process = process
         self.log = folder / "work.log"
-        self.ready_file = folder / "ready"
+        self.shared_ready_file = folder / "ready"
+        self.ready_file = folder / f"ready-{suffix}"
 
     @property
     def pid(self) -> int:
@@ -61,8 +62,9 @@ class WatchedWorker:
 
 @contextmanager
 def watched_worker(settings: Settings, folder: Path, **changes: str) -> Iterator[WatchedWorker]:
-    """Ready when the block begins; drained at its end."""
-    environment = environment_of(settings, WORKER_READY_FILE=str(folder / "ready"), **changes)
+    """One process, for the interactive lane. Ready when the block begins; drained at its end."""
+    lane = {"WORKER_LANES": "interactive"}
+    environment = environment_of(settings, WORKER_READY_FILE=str(folder / "ready"), **(lane | changes))
     with (folder / "work.log").open("ab") as log:
         process = subprocess.Popen(
             [sys.executable, "-m", "cli.main", "work"],
@@ -73,7 +75,7 @@ def watched_worker(settings: Settings, folder: Path, **changes: str) -> Iterator
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
-    watched = WatchedWorker(process, folder)
+    watched = WatchedWorker(process, folder, "cpu-interactive")
     try:
         watched.wait_ready()
         yield watched

@@ -1,5 +1,7 @@
 """What a worker process does at its start and undoes at its end, in this order; each step is one file.
 
+The steps of the consumer are done anew after every loss of the connection to Redis.
+
 By name, since Celery imports them only in a worker: Flower loads the same app without ONNX Runtime or numpy.
 """
 
@@ -12,4 +14,6 @@ STEPS = (
     "worker.boot.exporter:ExporterStep",
 )
 
-__all__ = ["STEPS"]
+CONSUMER_STEPS = ("worker.boot.help:HelpStep",)
+
+__all__ = ["CONSUMER_STEPS", "STEPS"]

@@ -1,6 +1,7 @@
 """Boot step 4: tell the fleet who is here and what it can serve; the first to withdraw."""
 
 import threading
+from collections.abc import Callable
 from typing import Any
 
 import psutil
@@ -11,6 +12,7 @@ from fleet.errors import FleetError
 from fleet.logs import get_logger
 from worker.boot.intake import IntakeStep
 from worker.process import Process
+from worker.queue_order import routed
 
 log = get_logger(__name__)
 
@@ -19,7 +21,7 @@ class AnnounceStep(bootsteps.StartStopStep):
     requires = (IntakeStep,)
 
     def start(self, worker: Any) -> None:
-        self._announcer = Announcer(worker.app.process)
+        self._announcer = Announcer(worker.app.process, lambda: list(worker.app.amqp.queues.consume_from))
         worker.app.announcer = self._announcer
         self._announcer.start()
 
@@ -36,8 +38,10 @@ class AnnounceStep(bootsteps.StartStopStep):
 class Announcer:
     """Writes the worker's row every few seconds, from a thread of its own."""
 
-    def __init__(self, process: Process) -> None:
+    def __init__(self, process: Process, queues: Callable[[], list[str]]) -> None:
+        """`queues`: those that the process takes from now."""
         self._process = process
+        self._queues = queues
         self._wake = threading.Event()
         self._consuming = False
         self._draining = False
@@ -55,6 +59,10 @@ class Announcer:
         self._consuming = True
         self._wake.set()
         self._process.pulse.consuming()
+
+    def tell_soon(self) -> None:
+        """Something has changed that others go by."""
+        self._wake.set()
 
     def drain(self) -> None:
         self._process.pulse.draining()
@@ -87,16 +95,22 @@ class Announcer:
             lanes=process.settings.worker_lanes,
             device=device.name,
             provider=device.providers.best,
-            simulated=False,
+            simulated=device.simulated,
             concurrency=device.concurrency,
             models=[version.key for version in process.registry.repository.versions.values()],
             loaded=process.registry.loaded,
             running=process.leases.running,
             rss_bytes=psutil.Process().memory_info().rss,
             draining=self._draining,
+            kind=device.kind,
+            helps=process.helping.willing,
+            queues=[] if self._draining else routed(self._queues()),
+            memory_usable_bytes=process.memory.budget.usable_bytes,
+            memory_granted_bytes=process.memory.budget.granted_bytes,
         )
         try:
             process.catalogue.announce_worker(row)
+            process.lessons.tell()
         except FleetError as error:
             log.warning("worker row not written", code=error.code)
         except Exception:

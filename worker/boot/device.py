@@ -11,6 +11,7 @@ from fleet.logs import get_logger
 from fleet.settings import Settings
 from worker.celery_settings import celery_queues
 from worker.device import prove_device
+from worker.os_priority import step_back, wanted_nice
 from worker.process import assemble
 
 log = get_logger(__name__)
@@ -30,7 +31,9 @@ class DeviceStep(bootsteps.StartStopStep):
         if device.pool is Pool.GPU and settings.declared_pool is None and not worker.app.amqp.queues._consume_from:
             # Nobody named queues, and the device turned out to be a GPU.
             worker.app.amqp.queues = worker.app.amqp.Queues(celery_queues(device.pool, settings))
-        log.info("device proven", device=device.name, pool=device.pool.value, provider=device.providers.best)
+        # Before the first session: the threads of a session take after the one that makes it.
+        nice = step_back(wanted_nice(settings, device.pool))
+        log.info("device proven", device=device.name, pool=device.pool.value, provider=device.providers.best, nice=nice)
 
     def stop(self, worker: Any) -> None:
         process = worker.app.process

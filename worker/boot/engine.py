@@ -4,6 +4,7 @@ from typing import Any
 
 from celery import bootsteps
 
+from fleet.contracts import MediaKind
 from fleet.errors import FleetError
 from fleet.logs import get_logger
 from worker.boot.device import DeviceStep
@@ -22,7 +23,9 @@ class EngineStep(bootsteps.StartStopStep):
             root=str(process.settings.models_path),
             models=sorted(f"{n}/{v}" for n, v in versions),
         )
-        process.codecs.prewarm()
+        lanes = process.settings.worker_lanes
+        if any(v.task.accepts is MediaKind.VOLUME and v.manifest.lane in lanes for v in versions.values()):
+            process.codecs.prewarm()
         for wanted in process.settings.preload_models:
             name, _, number = wanted.partition("/")
             version = int(number) if number else max((v for n, v in versions if n == name), default=1)

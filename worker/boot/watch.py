@@ -10,6 +10,7 @@ from fleet.errors import DependencyError
 from worker.boot.announce import AnnounceStep
 from worker.boot.intake import HAND_BACK_S
 from worker.process import Process
+from worker.pulse import BEAT_S
 from worker.watchdog import Limits, Watchdog, Watched
 
 #: What the steps around the drain may take: the consumer's end, the announcer's, the pool's.
@@ -50,7 +51,12 @@ def _watched(worker: Any, process: Process) -> Watched:
             raise DependencyError("PostgreSQL does not answer", code="database-unavailable") from error
 
     return Watched(
-        queues=lambda: list(worker.app.amqp.queues.consume_from),
+        queues=lambda: [
+            name
+            for name in list(worker.app.amqp.queues.consume_from)
+            # Two looks of the watchdog must not see the message of a queue that was left and joined between them.
+            if not process.helping.joined_within(name, BEAT_S)
+        ],
         next_messages=broker.next_messages,
         busy=lambda: process.permits.inside,
         slots=process.device.concurrency,

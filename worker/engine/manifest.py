@@ -1,12 +1,12 @@
 """`model.yaml`: what its author says of a model. Unknown fields are errors."""
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import Field, ValidationError, field_validator
 
-from fleet.contracts import DevicePolicy, Frozen, Lane, Sha256
+from fleet.contracts import DevicePolicy, Frozen, Lane, Pool, Sha256
 from fleet.errors import ModelError
 
 MANIFEST_NAME = "model.yaml"
@@ -41,6 +41,8 @@ class Manifest(Frozen):
     execution_timeout_s: float = Field(default=3600.0, gt=0)
     deadline_s: float | None = Field(default=None, gt=0, description="from submit to end")
     max_attempts: int = Field(default=3, ge=1, le=10)
+    #: Of a typical job on a usual device of either pool, until the fleet has measured it.
+    expected_s: dict[Pool, Annotated[float, Field(gt=0, allow_inf_nan=False)]] = Field(default_factory=dict)
 
     @field_validator("labels")
     @classmethod

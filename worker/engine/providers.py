@@ -12,7 +12,8 @@ import onnxruntime as ort
 
 from fleet.errors import ModelError
 from fleet.logs import get_logger
-from fleet.settings import CPU_PROVIDER, GPU_PROVIDERS
+from fleet.settings import CPU_PROVIDER, CUDA_PROVIDER, GPU_PROVIDERS, TENSORRT_PROVIDER
+from worker.engine.cuda_faults import cuda_fault
 
 log = get_logger(__name__)
 
@@ -70,15 +71,20 @@ def prove_providers(requested: Sequence[str]) -> Providers:
 def _fault_of(name: str, available: Sequence[str]) -> str | None:
     """Why a provider does not work, in words; None when it does."""
     if name not in available:
-        return f"this build of onnxruntime ({ort.__version__}) does not have it"
+        advice = ": install onnxruntime-gpu in its place" if name in GPU_PROVIDERS else ""
+        return f"this build of onnxruntime ({ort.__version__}) does not have it{advice}"
     options = ort.SessionOptions()
     options.log_severity_level = 4  # a failed attempt is reported by us, in words
     providers = [name] if name == CPU_PROVIDER else [name, CPU_PROVIDER]
     try:
         session = ort.InferenceSession(PROBE_GRAPH, options, providers=providers)
         if session.get_providers()[0] != name:
-            return "a session made with it fell back to the CPU: a driver or library is missing"
+            return _cause(name) or "a session made with it fell back to the CPU: a driver or library is missing"
         session.run(None, {"x": np.ones(1, np.float32)})
     except Exception as error:  # noqa: BLE001 (ONNX Runtime raises whatever its providers raise)
-        return str(error).splitlines()[0][:500]
+        return _cause(name) or str(error).splitlines()[0][:500]
     return None
+
+
+def _cause(name: str) -> str | None:
+    return cuda_fault() if name in (CUDA_PROVIDER, TENSORRT_PROVIDER) else None

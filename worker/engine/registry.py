@@ -1,9 +1,11 @@
 """The registry: which models are loaded. One session per model version, shared by all threads."""
 
 import threading
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+from fleet.errors import NoCapableWorker
 from fleet.logs import get_logger
 from fleet.settings import GPU_PROVIDERS
 from worker.contract import Array, Progress, Shapes, TaskSettings, Tensor
@@ -22,6 +24,8 @@ class LoadedModel:
     version: ModelVersion
     session: Session
     setup: SessionSetup
+    #: Of a simulated GPU (see `worker/device.py`).
+    speed: float = 1.0
 
     def for_run(self, stop: StopToken) -> "RunnableModel":
         """The model as one run sees it: its calls end when the run's token is set."""
@@ -36,6 +40,7 @@ class RunnableModel:
         self._loaded = loaded
         self._session = session
         self._stop = stop
+        self._speed = loaded.speed
         self.name: str = version.name
         self.version: int = version.version
         self.inputs: tuple[Tensor, ...] = session.inputs
@@ -45,7 +50,19 @@ class RunnableModel:
         self.labels: Mapping[int, str] = version.manifest.labels
 
     def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
-        return self._session.run(feeds, self._stop)
+        if self._speed >= 1:
+            return self._session.run(feeds, self._stop)
+        began = time.monotonic()
+        outputs = self._session.run(feeds, self._stop)
+        self._wait((time.monotonic() - began) * (1 / self._speed - 1))
+        return outputs
+
+    def pretend(self, cpu_s: float) -> None:
+        self._wait(cpu_s / self._speed)
+
+    def _wait(self, seconds: float) -> None:
+        self._stop.wait(seconds)
+        self._stop.check()
 
     def run_bytes(self, shapes: Shapes, weigh_with: Progress | None = None) -> int:
         appetite = self._session.appetite
@@ -67,6 +84,16 @@ class RunnableModel:
         return progress.memory_bytes if taken is None else taken
 
 
+def refuse_silent_cpu(model: str, asked: Sequence[str], using: str) -> None:
+    """Raises NoCapableWorker `gpu-unusable` for a session that was made for a GPU and has become one for the CPU."""
+    if asked[0] in GPU_PROVIDERS and using not in GPU_PROVIDERS:
+        log.error("model not served: it would run on the CPU of a GPU worker", model=model, asked=asked[0], using=using)
+        raise NoCapableWorker(
+            f"{model} was to run with {asked[0]}, and ONNX Runtime made a session that uses {using} alone",
+            code="gpu-unusable",
+        )
+
+
 def loading_bytes(version: ModelVersion) -> int:
     """What a session takes besides its runs, at most: the weights as read, and as ONNX Runtime packs them.
 
@@ -83,10 +110,14 @@ class Registry:
         repository: Repository,
         setup_for: Callable[[ModelVersion], SessionSetup],
         budget: Budget | None = None,
+        *,
+        speed: float = 1.0,
     ) -> None:
+        """`speed` is the device's, other than 1 only for a simulated GPU."""
         self.repository = repository
         self._setup_for = setup_for
         self._budget = budget
+        self._speed = speed
         self._lock = threading.Lock()
         self._loading: dict[str, threading.Lock] = {}
         self._loaded: dict[str, LoadedModel] = {}
@@ -97,8 +128,16 @@ class Registry:
         with self._lock:
             return sorted(self._loaded)
 
+    @property
+    def device_lost(self) -> bool:
+        """Whether a run has taken the device's context with it: nothing in this process can run on it any more."""
+        with self._lock:
+            return any(loaded.session.device_lost for loaded in self._loaded.values())
+
     def load(self, name: str, version: int, progress: Progress | None = None) -> LoadedModel:
         """Raises NotFound when this worker does not hold it, ModelError when it cannot be loaded.
+
+        Raises NoCapableWorker `gpu-unusable` when it was to run on the GPU and would run on the CPU.
 
         With `progress`, that of the run that needs it, memory is asked for first.
         """
@@ -126,10 +165,12 @@ class Registry:
     def _made(self, version: ModelVersion) -> LoadedModel:
         setup, budget = self._setup_for(version), self._budget
         if budget is None:
-            return LoadedModel(version, Session(version.graph, setup), setup)
-        session = Session(version.graph, setup, budget.alone)
-        budget.grew(loading_bytes(version))
-        return LoadedModel(version, session, setup)
+            session = Session(version.graph, setup)
+        else:
+            session = Session(version.graph, setup, budget.alone)
+            budget.grew(loading_bytes(version))
+        refuse_silent_cpu(version.key, setup.providers, session.provider)
+        return LoadedModel(version, session, setup, self._speed)
 
     def shrink(self) -> None:
         """Gives back what the loaded models keep from earlier runs."""

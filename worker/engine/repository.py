@@ -80,6 +80,7 @@ class ModelVersion:
             execution_timeout_s=manifest.execution_timeout_s,
             deadline_s=manifest.deadline_s,
             max_attempts=manifest.max_attempts,
+            expected_s=manifest.expected_s,
         )
 
 

@@ -10,11 +10,12 @@ from typing import Any
 import numpy as np
 import onnxruntime as ort
 
-from fleet.errors import ModelError, RunStopped
+from fleet.errors import ModelError, NoCapableWorker, RunStopped
 from fleet.logs import get_logger
 from fleet.settings import CPU_PROVIDER, GPU_PROVIDERS
 from worker.contract import Array, Tensor
 from worker.engine.appetite import Appetite
+from worker.engine.cuda_faults import GPU_LOST, is_poison
 from worker.memory.limit import held_bytes
 from worker.memory.trim import trim
 from worker.stop import StopToken
@@ -62,6 +63,8 @@ class Session:
         self._alone = alone
         self._lock = threading.Lock()
         self._running = 0
+        #: Whether a run has taken the device's context with it.
+        self.device_lost = False
         #: Whether nothing is kept of earlier runs.
         self._fresh = True
         options = ort.SessionOptions()
@@ -91,7 +94,11 @@ class Session:
         return providers[0] if providers else CPU_PROVIDER
 
     def run(self, feeds: Mapping[str, Array], stop: StopToken) -> dict[str, Array]:
-        """Outputs by name. Raises RunStopped when the token is set, ModelError when the run fails."""
+        """Outputs by name.
+
+        Raises RunStopped when the token is set, ModelError when the run fails, and NoCapableWorker `gpu-lost` when it
+        took the device's context with it: no run after it can succeed in this process.
+        """
         options = ort.RunOptions()
         elements = sum(feed.size for feed in feeds.values())
         run = self._observed if self.appetite.is_curious(elements) and self._alone() else self._run
@@ -101,7 +108,9 @@ class Session:
                 values = run(feeds, options)
             except Exception as error:
                 stop.check()
-                raise _run_error(error) from error
+                fault = _run_error(error, self.provider)
+                self.device_lost = self.device_lost or fault.code == GPU_LOST
+                raise fault from error
             finally:
                 self._count(-1)
         # A token that was set in the last moment of the run ends the job here, not a window later.
@@ -150,8 +159,10 @@ class Session:
         return values
 
 
-def _run_error(error: Exception) -> ModelError | RunStopped:
+def _run_error(error: Exception, provider: str) -> ModelError | RunStopped | NoCapableWorker:
     text = _first_line(error)
+    if provider in GPU_PROVIDERS and is_poison(text):
+        return NoCapableWorker(f"the GPU failed under the model: {text}", code=GPU_LOST)
     if any(sign in text.lower() for sign in ("allocate memory", "out of memory", "bad_alloc", "available memory")):
         return ModelError(f"the model ran out of memory: {text}", code="inference-out-of-memory")
     if "INVALID_ARGUMENT" in text or isinstance(error, ValueError | TypeError):

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from fleet.errors import FleetError, ModelError
-from worker.children import bare_environment, die_first, limit_growth
+from worker.children import bare_environment, die_first, limit_growth, step_back_in_session
 from worker.contract import Shapes, Tensor
 from worker.engine.appetite import RUNS
 from worker.engine.arena import share_arena
@@ -100,6 +100,7 @@ def main() -> None:
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
     die_first()
+    step_back_in_session()
     share_arena()
     try:
         answer: dict[str, Any] = {"bytes": _growth(json.load(sys.stdin))}

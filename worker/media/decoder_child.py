@@ -21,7 +21,7 @@ from typing import Any, TextIO
 import SimpleITK as sitk
 
 from fleet.errors import DependencyError, FleetError, InputTooLarge
-from worker.children import die_first, limit_growth
+from worker.children import die_first, limit_growth, step_back_in_session
 from worker.media.decode import decode
 from worker.media.limits import VolumeLimits
 from worker.media.sniff import Format, sniff
@@ -46,6 +46,7 @@ def main() -> None:
     os.dup2(silence, 2)
     sitk.ProcessObject.SetGlobalWarningDisplay(False)
     die_first()
+    step_back_in_session()
     while line := sys.stdin.readline():
         request = json.loads(line)
         answer = _answer(request, partial(_ask, answers))

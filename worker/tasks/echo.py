@@ -25,10 +25,13 @@ class Echo:
     class Params(TaskParams):
         values: list[Float32] = Field(default=[0.0], min_length=1, max_length=1024, description="numbers to say back")
         repeat: int = Field(default=1, ge=1, le=1_000_000, description="how often to run the model")
+        pause_s: float = Field(default=0.0, ge=0, le=60, description="seconds of work on a CPU to pretend besides")
 
     def run(self, media: None, params: Params, model: Model, progress: Progress) -> dict[str, Any]:
         values = np.asarray(params.values, np.float32)
         with progress.stage(Stage.INFER):
+            if params.pause_s:
+                model.pretend(params.pause_s)
             for step in range(params.repeat):
                 values = model.run({"x": values})["y"]
                 progress.advance(step + 1, params.repeat)

@@ -105,7 +105,7 @@ def test_a_model_is_shown_with_its_versions_and_its_workers(door: Door) -> None:
     assert (shown["version"], shown["versions"], shown["ready_workers"]) == (3, [1, 3], 1)
     assert set(shown) == {
         "name", "version", "versions", "task", "description", "licence", "accepts", "returns", "params_schema", "lane",
-        "device", "size_bytes", "sha256", "labels", "execution_timeout_s", "deadline_s", "max_attempts",
+        "device", "size_bytes", "sha256", "labels", "execution_timeout_s", "deadline_s", "max_attempts", "expected_s",
         "ready_workers",
     }  # fmt: skip
     assert door.http.get("/api/v1/models/text?version=1").json()["ready_workers"] == 0

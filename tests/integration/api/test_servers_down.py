@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 from urllib.parse import urlsplit
 
 from pydantic import SecretStr
@@ -118,3 +119,31 @@ def test_without_the_object_store_uploads_fail_and_small_jobs_do_not(settings: S
         assert door.submit(inputs=[{"upload": ticket["id"]}]).status_code == 404
         door.core.reconciler.sweep_uploads()
         assert door.core.database.run("select from upload") == []
+
+
+def test_without_redis_the_overview_misses_only_what_redis_knows(settings: Settings) -> None:
+    with door_through(settings, "redis") as (door, proxy):
+        door.accepted()
+        eventually(lambda: [queue["published"] for queue in overview(door, "queues")["queues"]] == [1])
+        proxy.cut()
+        page = overview(door, "queues")
+        assert page["unavailable"] == ["redis"]
+        assert [(queue["messages"], queue["published"]) for queue in page["queues"]] == [(None, 1)]
+        assert overview(door, "fleet")["unavailable"] == []
+
+
+def test_without_the_record_the_overview_shows_what_redis_knows(settings: Settings) -> None:
+    with door_through(settings, "postgresql") as (door, proxy):
+        name = door.accepted()["queue"]
+        proxy.cut()
+        page = overview(door, "queues")
+        assert page["unavailable"] == ["postgresql"]
+        assert [(queue["name"], queue["messages"]) for queue in page["queues"]] == [(name, 1)]
+        fleet = overview(door, "fleet")
+        assert (fleet["workers"], fleet["running"], fleet["unavailable"]) == (None, None, ["postgresql"])
+
+
+def overview(door: Door, what: str) -> dict[str, Any]:
+    answer = door.http.get(f"/api/v1/monitoring/{what}")
+    assert answer.status_code == 200, answer.text
+    return dict(answer.json())

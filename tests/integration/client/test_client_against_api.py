@@ -24,7 +24,7 @@ from fleet_client import (
     Unauthorized,
     Upload,
 )
-from tests.support.front_door import Door, card, front_door
+from tests.support.front_door import Door, card, front_door, worker_row
 from tests.support.tcp_proxy import proxy_to
 from tests.support.waiting import eventually
 
@@ -262,3 +262,17 @@ def test_the_key_opens_the_door(settings: Settings) -> None:
             assert list(fleet.jobs()) == []
         with Client(door.url, "another-key") as stranger, pytest.raises(Unauthorized):
             list(stranger.jobs())
+
+
+def test_forecasts_and_the_fleet_view_arrive_as_values(door: Door, fleet: Client) -> None:
+    door.core.catalogue.announce_worker(worker_row(concurrency=1))
+    jobs = [fleet.submit(None, [b"hello"], model="text") for _ in range(2)]
+    jobs[1].refresh()
+    forecast = jobs[1].record.forecast
+    assert forecast is not None
+    assert (forecast.position, forecast.basis) == (2, "the model's card")
+    assert forecast.start is not None
+    assert forecast.start.earliest <= forecast.start.expected <= forecast.start.latest
+    assert [worker.name for worker in fleet.fleet().workers or []] == ["w1"]
+    eventually(lambda: [queue.published for queue in fleet.queues().queues] == [2])
+    assert len(fleet.queues(empty_too=True).queues) == 24

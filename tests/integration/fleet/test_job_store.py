@@ -16,6 +16,7 @@ from fleet.job_values import Claim, Ending, JobFilter
 from fleet.jobs import JobStore
 from fleet.outbox import Outbox
 from fleet.settings import Settings
+from tests.support.due_jobs import take_due
 from tests.support.fleet_of_one import new_job
 
 LEASE_S = 30.0
@@ -136,7 +137,7 @@ def test_an_ended_job_never_changes(jobs: JobStore, outbox: Outbox) -> None:
     with pytest.raises(Conflict) as refused:
         jobs.cancel(done.id, "default")
     assert refused.value.code == "job-already-ended"
-    assert (outbox.lapse_leases(), outbox.expire_queued(), outbox.take_unpublished(10)) == ([], [], [])
+    assert (outbox.lapse_leases(), outbox.expire_queued(), take_due(outbox)) == ([], [], [])
     assert jobs.get(done.id) == done
 
 
@@ -170,11 +171,11 @@ def test_a_retryable_failure_goes_back_to_the_queue_after_a_pause(jobs: JobStore
     assert (job.state, job.stage, job.progress, job.publish_seq) == (JobState.QUEUED, None, 0.0, 2)
     assert job.error is not None
     assert job.error.retryable
-    assert outbox.take_unpublished(10) == []
+    assert take_due(outbox) == []
     due_now(jobs._database)
-    (publication,) = outbox.take_unpublished(10)
+    (publication,) = take_due(outbox)
     assert (publication.job_id, publication.seq, publication.queue) == (job.id, 2, job.queue)
-    assert outbox.take_unpublished(10) == []
+    assert take_due(outbox) == []
 
 
 def test_the_pause_grows_with_the_attempts(jobs: JobStore) -> None:
@@ -238,9 +239,9 @@ def test_a_lease_that_was_asked_to_cancel_ends_when_it_is_handed_back(jobs: JobS
 def test_a_job_that_was_handed_back_with_a_pause_is_published_after_it(jobs: JobStore, outbox: Outbox) -> None:
     claim = claimed(jobs)
     assert jobs.hand_back(claim.job, "drained", pause_s=60.0)
-    assert outbox.take_unpublished(10) == []
+    assert take_due(outbox) == []
     due_now(jobs._database)
-    assert [publication.job_id for publication in outbox.take_unpublished(10)] == [claim.job.id]
+    assert [publication.job_id for publication in take_due(outbox)] == [claim.job.id]
 
 
 def test_cancelling_what_is_queued_ends_it(jobs: JobStore) -> None:
@@ -292,7 +293,7 @@ def test_lapsed_leases_go_back_or_end(jobs: JobStore, outbox: Outbox) -> None:
     }
     assert jobs.get(again.job.id).progress == 0.0
     assert jobs.get(held.job.id).state is JobState.RUNNING
-    assert [publication.job_id for publication in outbox.take_unpublished(10)] == [again.job.id]
+    assert [publication.job_id for publication in take_due(outbox)] == [again.job.id]
 
 
 def test_a_lapsed_lease_may_also_be_taken_over_directly(jobs: JobStore) -> None:

@@ -21,6 +21,7 @@ from fleet.job_values import Ending
 from fleet.jobs import JobStore
 from fleet.outbox import Outbox
 from fleet.settings import Settings
+from tests.support.due_jobs import take_due
 from tests.support.fleet_of_one import new_job
 
 THREADS, JOBS, SECONDS = 8, 24, 4.0
@@ -92,7 +93,7 @@ class Storm:
             case 11:
                 self.outbox.lapse_leases()
             case 12:
-                self.outbox.unpublish(self.outbox.take_unpublished(3))
+                self.outbox.unpublish(take_due(self.outbox, 3))
             case 13 if random.random() < 0.1:
                 self.store.bury("w1", os.getpid(), "killed by signal 9")
             case _:

@@ -20,6 +20,7 @@ from cli.stack.logs import LogLimit
 from cli.stack.pulse_check import PulseCheck, takes_jobs
 from cli.stack.reap import PidFile
 from cli.stack.supervisor import Supervisor
+from cli.watch.watched import WatchedProcess
 from cli.watch.watcher import Watcher
 from fleet.errors import DependencyError
 from fleet.settings import Settings
@@ -133,7 +134,8 @@ class Watched:
         self._steps = list(steps)
         self._child = Child(beating(folder, self.told), None)
         self._child.backoff = Backoff(first_s=0.01, most_s=0.02)
-        self._watcher = Watcher(self._child, Burials(os.environ, folder, quiet=True), self._tell, check_every_s=0.05)
+        watched = WatchedProcess(self._child, self._tell, check_every_s=0.05)
+        self._watcher = Watcher([watched], Burials(os.environ, folder, quiet=True), self._tell)
         self._probe = self._child.probe
         self._child.probe = self._probed  # type: ignore[method-assign]
 

@@ -19,6 +19,7 @@ def test_job_of_a_killed_worker_runs_again_and_says_how_the_worker_ended(tmp_pat
         job_store(stack.settings()) as jobs,
         httpx.Client(base_url=stack.url, timeout=30, trust_env=False) as http,
     ):
+        assert {name for name in stack.pids if "worker" in name} == {"worker-1-interactive", "worker-1-bulk"}
         body = {"model": "echo", "params": {"repeat": 1_000_000}}
         job_id = UUID(http.post("/api/v1/jobs", json=body).raise_for_status().json()["id"])
 
@@ -28,7 +29,7 @@ def test_job_of_a_killed_worker_runs_again_and_says_how_the_worker_ended(tmp_pat
             return job.state.value == "running" and job.attempt == attempt
 
         eventually(lambda: runs(1))
-        os.kill(stack.pids["worker-1"], signal.SIGKILL)
+        os.kill(stack.pids["worker-1-interactive"], signal.SIGKILL)
         eventually(lambda: runs(2))
         (loss,) = jobs.get(job_id).history
         assert (loss.outcome, loss.attempt) == ("worker-lost", 1)

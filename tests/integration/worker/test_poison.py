@@ -11,14 +11,14 @@ from tests.support.fleet_of_one import job_store, new_job, submit, wait_for
 from tests.support.front_door import front_door
 from tests.support.watched_worker import perilous, perilous_environment, watched_worker
 
-NAME = "poisoned-worker"
+NAME = "poisoned-worker-cpu-interactive"
 
 
 @pytest.mark.parametrize("number", [signal.SIGSEGV, signal.SIGKILL], ids=lambda number: number.name)
 def test_poison_ends_alone_with_the_evidence_and_its_neighbours_succeed(
     settings: Settings, tmp_path: Path, number: signal.Signals
 ) -> None:
-    environment = perilous_environment(tmp_path) | {"WORKER_NAME": NAME, "WORKER_CONCURRENCY": "4"}
+    environment = perilous_environment(tmp_path) | {"WORKER_NAME": "poisoned-worker", "WORKER_CONCURRENCY": "4"}
     with (
         job_store(settings) as jobs,
         front_door(settings, reconcile_every_s=0.2, lease_s=1.0),

@@ -9,11 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from fleet.broker import Broker, queues
+from fleet.broker import Broker
 from fleet.catalogue import Catalogue
 from fleet.contracts import InlineInput, JobInput, JobState, Lane, Pool, Priority
 from fleet.database import Database
 from fleet.objects import ObjectStore, upload_key
+from fleet.queues import queues
 from fleet.settings import Settings
 from tests.support.fleet_of_one import environment_of, job_store, new_job, submit, wait_for, worker_process
 

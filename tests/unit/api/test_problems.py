@@ -29,6 +29,8 @@ EXPECTED = {
     "RunStopped": 500,
     "NoCapableWorker": 503,
     "Busy": 503,
+    "LaneFull": 503,
+    "TooManyWaiting": 429,
     "DependencyError": 503,
     "IntegrityError": 503,
     "NoAnswer": 503,

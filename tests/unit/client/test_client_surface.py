@@ -15,11 +15,12 @@ from fleet_client.retry import Retries, parse_retry_after
 
 EXPORTS = {
     "APIError", "Artifact", "Callback", "ChecksumMismatch", "Client", "Conflict", "ConnectionFailed", "FleetError",
-    "Forbidden",
+    "FleetStatus", "Forbidden", "Forecast",
     "Input", "InputUnusable", "InvalidRequest", "Job", "JobCancelled", "JobEnded", "JobExpired", "JobFailed",
-    "JobFault", "JobRecord", "JobState", "Model", "NotFound", "ObjectRef", "RanOn", "Retries", "Timeout", "TooLarge",
+    "JobFault", "JobRecord", "JobState", "Model", "NotFound", "ObjectRef", "QueueStatus", "QueuesStatus", "RanOn",
+    "Retries", "RunningStatus", "Timeout", "TooLarge",
     "TooManyRequests", "Transfer", "TransferFailed", "Unauthorized", "Unavailable", "Upload", "WebhookDelivery",
-    "WebhookTry",
+    "WebhookTry", "WorkerStatus",
 }  # fmt: skip
 
 

@@ -7,8 +7,9 @@ import pytest
 from pydantic import SecretStr, ValidationError
 
 from fleet.contracts import Lane, Pool
+from fleet.cpus import usable_cpus
 from fleet.errors import ValidationFailed
-from fleet.settings import CPU_PROVIDER, CUDA_PROVIDER, TENSORRT_PROVIDER, Settings, read_settings, usable_cpus
+from fleet.settings import CPU_PROVIDER, CUDA_PROVIDER, TENSORRT_PROVIDER, Settings, read_settings
 
 
 @pytest.fixture(autouse=True)

@@ -10,6 +10,7 @@ import pytest
 import structlog
 from onnx import TensorProto, helper
 
+from fleet.contracts import Pool
 from fleet.errors import ModelError, NotFound, RunStopped
 from fleet.settings import CPU_PROVIDER, Settings
 from worker.engine.manifest import read_manifest
@@ -160,6 +161,8 @@ def test_model_is_loaded_once_however_many_ask(tmp_path: Path) -> None:
         ({"surprise": "yes"}, "surprise"),
         ({"task": "no-such-task"}, "known tasks: echo"),
         ({"pipeline": "{window: 3}"}, "pipeline.window"),
+        ({"expected_s": "{cpu: 0}"}, "expected_s.cpu"),
+        ({"expected_s": "{tpu: 1}"}, "expected_s.tpu"),
     ],
 )
 def test_broken_manifest_names_the_field(tmp_path: Path, manifest: dict[str, str], said: str) -> None:
@@ -191,7 +194,13 @@ def test_card_carries_the_schema_of_the_parameters(tmp_path: Path) -> None:
     echo_folder(tmp_path)
     card = Repository(tmp_path, find_tasks()).get("echo", 1).card()
     assert card.params_schema["additionalProperties"] is False
-    assert set(card.params_schema["properties"]) == {"values", "repeat"}
+    assert set(card.params_schema["properties"]) == {"values", "repeat", "pause_s"}
+
+
+def test_card_carries_what_its_author_expects_a_job_to_take(tmp_path: Path) -> None:
+    echo_folder(tmp_path, expected_s="{cpu: 3.4, gpu: 0.2}")
+    card = Repository(tmp_path, find_tasks()).get("echo", 1).card()
+    assert card.expected_s == {Pool.CPU: 3.4, Pool.GPU: 0.2}
 
 
 @pytest.mark.parametrize(

@@ -22,6 +22,17 @@ def test_nested_stages_count_their_own_time() -> None:
     assert timings["prepare"] < timings["infer"]
 
 
+def test_time_between_stages_is_what_belongs_to_none() -> None:
+    progress = JobProgress(StopToken())
+    progress.note(Stage.QUEUE, 1000.0)
+    time.sleep(0.02)
+    with progress.stage(Stage.INFER):
+        time.sleep(0.02)
+    between_s = progress.between_stages_s
+    assert between_s >= 0.02
+    assert between_s + progress.timings["infer"] < 1000.0, "what was measured elsewhere came before"
+
+
 def test_fraction_never_goes_back_and_shows_the_stage() -> None:
     progress = JobProgress(StopToken())
     seen = []

@@ -1,0 +1,28 @@
+"""/api/v1/monitoring: the fleet and its queues at this moment."""
+
+from typing import Annotated
+
+from fastapi import Query, Response
+
+from api.fleet_views import FleetView, QueuesView
+from api.guarded import guarded_router
+from api.services import Core, Tenant
+from api.views import API
+
+router = guarded_router(f"{API}/monitoring", "monitoring")
+
+
+@router.get("/fleet", response_model=FleetView)
+def get_fleet(core: Core, tenant: Tenant) -> Response:
+    """The workers that live, and what they run. Of jobs of other tenants the id is not shown."""
+    return core.overview.fleet(tenant).answer(headers={"cache-control": "no-store"})
+
+
+@router.get("/queues", response_model=QueuesView)
+def get_queues(
+    core: Core,
+    tenant: Tenant,
+    all_queues: Annotated[bool, Query(alias="all", description="those too in which nothing waits")] = False,
+) -> Response:
+    """The queues with what waits in them, the expected wait, and who helps out; and what may wait in each lane."""
+    return core.overview.queues(tenant, empty_too=all_queues).answer(headers={"cache-control": "no-store"})
