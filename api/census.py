@@ -6,6 +6,7 @@ A deep backlog takes long to count, so how long the last count took decides when
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 
 from fleet.contracts import Lane
 from fleet.database import Database
@@ -58,12 +59,15 @@ class Census:
         self._database = database
         self._waiting: dict[str, Waiting] = {}
         self._again_at = float("-inf")
+        #: When what waits was counted last.
+        self.counted_at: datetime | None = None
 
     def waiting(self) -> dict[str, Waiting]:
         """By queue, without the empty ones. Of a deep backlog, what was counted last."""
         began = time.monotonic()
         if began < self._again_at:
             return self._waiting
+        counted_at = datetime.now(UTC)
         found: dict[str, Waiting] = {}
         for row in self._database.run(_SQL["census"], {"queues": list(ALL_QUEUES)}):
             queue = found.setdefault(row["queue"], Waiting())
@@ -76,7 +80,7 @@ class Census:
         ended = time.monotonic()
         if ended - began > _LONG_S:
             self._again_at = ended + _PATIENCE * (ended - began)
-        self._waiting = found
+        self._waiting, self.counted_at = found, counted_at
         return found
 
     def kinds(self, queues: Iterable[str]) -> dict[str, list[Kind]]:
@@ -90,7 +94,8 @@ class Census:
 
     def aged(self) -> dict[str, int]:
         """Queue -> jobs in it that were asked for with a lower priority."""
-        return {row["queue"]: row["jobs"] for row in self._database.run(_SQL["aged_waiting"])}
+        rows = self._database.run(_SQL["aged_waiting"])
+        return {row["queue"]: row["jobs"] for row in rows if row["queue"] in ALL_QUEUES}
 
     def running(self) -> Sequence[Running]:
         return [

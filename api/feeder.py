@@ -82,14 +82,17 @@ class Feeder:
         ticks = max(now - self._fed_at, SOON_S) / TICK_S
         self._fed_at = now
         emptied = False
-        for queue in {*held, *self.windows.grown}:
+        for queue in self.windows.grown.keys() - held.keys():
+            # Nobody waits for his turn there any more, so nobody knows what was taken.
+            self.windows.drained(queue, 0, emptied=False)
+        for queue in held:
             count, _ = self._left.get(queue, (0, None))
             there = published.get(queue, {})
             taken = max(0, count - sum(found.older for found in there.values()))
             empty = bool(taken) and not there
             emptied = emptied or empty
             # All who take part share what is needed.
-            parts = sum(self._weights.get(tenant, 1.0) for tenant in {*held.get(queue, ()), *there})
+            parts = sum(self._weights.get(tenant, 1.0) for tenant in {*held[queue], *there})
             self.windows.drained(queue, taken / ticks / (parts or 1.0), emptied=empty)
         return emptied
 

@@ -75,10 +75,11 @@ class Running:
         if self.since_s is None:
             return self.takes.draw(luck, dice) * dice.random()
         mean_log, sigma = self.takes.mean_log + self.takes.shared * luck, self.takes.sigma
-        passed = _NORMAL.cdf((math.log(max(self.since_s, 1e-4)) - mean_log) / sigma)
+        since_log = math.log(max(self.since_s, 1e-4))
+        passed = _NORMAL.cdf((since_log - mean_log) / sigma)
         if passed > 0.98:
             # It has outlived what was believed of it, so that is wrong: as far as one sees it is at a usual point.
-            mean_log, sigma, passed = math.log(self.since_s), max(sigma, 0.3), 0.5
+            mean_log, sigma, passed = since_log, max(sigma, 0.3), 0.5
         part = passed + (1 - passed) * dice.random()
         whole = math.exp(mean_log + sigma * _NORMAL.inv_cdf(min(max(part, 1e-6), 1 - 1e-6)))
         done = self.progress

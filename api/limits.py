@@ -41,7 +41,7 @@ class _Place:
     #: Jobs that were let in so far, and those of them that are being stored.
     admitted: int = 0
     storing: int = 0
-    #: The leader's last look, and how many had been admitted when the look before that came.
+    #: The leader's last count, and how many had been admitted when the count before that came.
     look: datetime | None = None
     before_look: int = 0
     at_look: int = 0
@@ -56,8 +56,9 @@ class _Place:
             return self.counted + self.admitted - self.before_count
         if seen is None:
             return None
-        if seen.at != self.look:
-            self.look, self.before_look, self.at_look = seen.at, self.at_look, self.admitted
+        counted_at = seen.counted_at or seen.at
+        if counted_at != self.look:
+            self.look, self.before_look, self.at_look = counted_at, self.at_look, self.admitted
         return seen.waiting(self.lane, self.tenant) + self.admitted - self.before_look
 
 

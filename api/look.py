@@ -42,9 +42,11 @@ class Look:
         help_now = helpers(fleet, before, time.time())
         queues = {
             name: _traffic(name, waiting.get(name, Waiting()), fleet, help_now.get(name), window(name), aged)
-            for name in sorted({*waiting, *help_now})
+            # Those too in which something aged has arrived since a deep backlog was counted.
+            for name in sorted({*waiting, *help_now, *aged})
         }
-        return fleet, Traffic(at=datetime.now(UTC), queues=queues, tenants=_tenants(waiting))
+        counted_at = self._census.counted_at
+        return fleet, Traffic(at=datetime.now(UTC), counted_at=counted_at, queues=queues, tenants=_tenants(waiting))
 
     def _members(self) -> list[Member]:
         workers = self._catalogue.workers()
@@ -80,8 +82,7 @@ class Look:
             )
             mean_s[pool] = sum(spent) / jobs if kinds else usual_s(lane, pool)
         models = frozenset(f"{kind.model}/{kind.version}" for kind in kinds)
-        jobs = waiting.published + waiting.held
-        return Load(jobs, mean_s[Pool.GPU], mean_s[Pool.CPU], waiting.oldest_s, models)
+        return Load(waiting.published + waiting.held, mean_s[Pool.GPU], mean_s[Pool.CPU], waiting.oldest_s, models)
 
     def _takes_s(  # noqa: PLR0917 (what decides how long a job takes)
         self, costs: CostModel, model: str, version: int, bucket: int, lane: Lane, pool: Pool, devices: Iterable[str]

@@ -150,7 +150,8 @@ class Submission:
                 pool: costs.estimate(card, size, pool, {member.kind for member in fleet.serving(pool, lane)}).mean_s
                 for pool in Pool
             }
-        return route(card.device, lane, request.priority.rank, fleet, takes_s)
+        model = f"{card.name}/{card.version}"
+        return route(card.device, lane, request.priority.rank, fleet, takes_s, model=model)
 
     def _published(self, new: NewJob) -> Submitted:
         """Stores it, and publishes it if its tenant has room in the queue."""

@@ -6,7 +6,7 @@
 
 A discrete-event simulator (`routing_lab/`, its clock is simpy's) calls the very functions that a fleet decides with:
 `fleet/routing.py`, `shares.py`, `ageing.py` and `cost.py`, the last one learning as the simulated jobs end. Around
-them it has what makes a fleet slow to react: the leader looks once a second and feeds four times a second, workers
+them it has what makes a fleet slow to react: the leader looks once a second and feeds as `api/feeder.py` does, workers
 read its row up to 0.93 s later and finish their wait at the broker, running jobs are never interrupted, estimates
 begin with what the cards say, and a dead machine is believed alive for 15 s and its jobs come back after 26 s.
 

@@ -43,6 +43,7 @@ _HINTS = {
     "connection-failed": "start a stack with `fleet up`, or name your server with --url or FLEET_URL",
     "unauthorized": "set FLEET_API_KEY to a key of this server",
     "forbidden": "this key may not do that",
+    "no-capable-worker": "`fleet top` shows who is there; without --refuse-without-worker the job waits",
     "model-not-found": "`fleet models list` shows the models that the workers hold",
     "job-not-ended": "`fleet jobs wait ID` waits for it",
     "job-not-found": "`fleet jobs list` shows your jobs",

@@ -12,6 +12,7 @@ from uuid import UUID
 
 from fleet.contracts import Job
 from fleet.database import Database
+from fleet.queues import ALL_QUEUES
 from fleet.sql import statements
 
 _SQL = statements("jobs") | statements("outbox")
@@ -76,8 +77,12 @@ class Outbox:
         return [Job.model_validate(row) for row in self._database.run(_SQL["expire_queued"])]
 
     def due(self) -> dict[Pair, bool]:
-        """(queue, tenant) of all that is to be published; True where some of it goes at once, whatever waits."""
-        return {(row["queue"], row["tenant"]): row["at_once"] for row in self._database.run(_SQL["due_pairs"])}
+        """(queue, tenant) of all that is to be published; True where some of it goes at once, whatever waits.
+
+        What a newer version put into a queue that only it knows is left to its own leader.
+        """
+        rows = self._database.run(_SQL["due_pairs"])
+        return {(row["queue"], row["tenant"]): row["at_once"] for row in rows if row["queue"] in ALL_QUEUES}
 
     def published(
         self, since: Mapping[str, datetime | None], lost_before: datetime | None = None

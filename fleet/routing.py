@@ -114,9 +114,15 @@ class Route:
 
 
 def route(
-    device: DevicePolicy, lane: Lane, priority: Priority, fleet: Fleet, takes_s: Mapping[Pool, float] | None = None
+    device: DevicePolicy,
+    lane: Lane,
+    priority: Priority,
+    fleet: Fleet,
+    takes_s: Mapping[Pool, float] | None = None,
+    *,
+    model: str = "",
 ) -> Route:
-    """Where a job goes. `takes_s`: how long it is expected to take on either kind of device.
+    """Where a job goes. `takes_s`: how long it is expected to take on either kind of device; `model`: "name/version".
 
     A model of policy `any` goes where it is expected to end first; `prefer-gpu` goes to the GPUs while one is alive:
     if it waits too long there, a CPU worker comes and takes it (see `helpers`).
@@ -127,7 +133,10 @@ def route(
         return Route(Pool.CPU, lane, "the model runs on a CPU only")
     if not fleet.serving(Pool.GPU, lane):
         return Route(Pool.CPU, lane, f"no GPU worker of the {lane.value} lane is alive")
-    if device is DevicePolicy.PREFER_GPU or not fleet.serving(Pool.CPU, lane):
+    holding = [pool for pool in Pool if _holds(fleet, pool, lane, model)]
+    if holding == [Pool.CPU]:
+        return Route(Pool.CPU, lane, f"no GPU worker of the {lane.value} lane holds the model")
+    if device is DevicePolicy.PREFER_GPU or holding == [Pool.GPU] or not fleet.serving(Pool.CPU, lane):
         return Route(Pool.GPU, lane, "a GPU worker is alive")
     takes = takes_s or {pool: usual_s(lane, pool) for pool in Pool}
     ends = {pool: expected_wait_s(fleet, pool, lane, priority) + takes[pool] for pool in Pool}
@@ -140,7 +149,11 @@ def route(
 def capable(fleet: Fleet, device: DevicePolicy, lane: Lane, model: str) -> bool:
     """Whether any worker that lives now can run the job; `model` is "name/version"."""
     pools = {DevicePolicy.GPU_ONLY: (Pool.GPU,), DevicePolicy.CPU_ONLY: (Pool.CPU,)}.get(device, tuple(Pool))
-    return any(model in member.models for pool in pools for member in fleet.serving(pool, lane))
+    return any(_holds(fleet, pool, lane, model) for pool in pools)
+
+
+def _holds(fleet: Fleet, pool: Pool, lane: Lane, model: str) -> bool:
+    return any(model in member.models for member in fleet.serving(pool, lane))
 
 
 def expected_wait_s(fleet: Fleet, pool: Pool, lane: Lane, priority: Priority) -> float:

@@ -94,17 +94,6 @@ class Turns:
         self._had = {queue: had for queue, had in self._had.items() if queue in queues}
 
 
-def room(
-    window: int, published: Mapping[str, int], held: Mapping[str, int], weights: Mapping[str, float]
-) -> dict[str, int]:
-    """tenant -> how many of its held jobs may be published now. Tenants without room are left out."""
-    free = {
-        tenant: min(count, window_of(window, weights.get(tenant, 1.0)) - published.get(tenant, 0))
-        for tenant, count in held.items()
-    }
-    return {tenant: count for tenant, count in free.items() if count > 0}
-
-
 def interleaved(items: Iterable[tuple[str, Item]], weights: Mapping[str, float]) -> list[Item]:
     """(tenant, item) in each tenant's order -> the order in which they go into a queue: by turns, by weight.
 

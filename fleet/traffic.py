@@ -6,10 +6,11 @@ It is written by `api/dispatcher.py`. Front doors go by it when they route and f
 from datetime import datetime
 
 from psycopg.types.json import Jsonb
-from pydantic import Field
+from pydantic import Field, ValidationError
 
 from fleet.contracts import Lane, Recorded
 from fleet.database import Database
+from fleet.queues import ALL_QUEUES
 from fleet.routing import Help, Load
 from fleet.sql import statements
 
@@ -53,6 +54,8 @@ class QueueTraffic(Recorded):
 
 class Traffic(Recorded):
     at: datetime = Field(description="of the database's clock")
+    #: When what waits was counted, by the leader's clock: a deep backlog is counted seldom.
+    counted_at: datetime | None = None
     #: By queue; one that is missing is empty.
     queues: dict[str, QueueTraffic] = Field(default_factory=dict)
     #: lane -> tenant -> jobs that wait.
@@ -79,11 +82,19 @@ class TrafficBoard:
         self._database = database
 
     def read(self) -> tuple[Traffic, float] | None:
-        """What was seen last and how many seconds ago; None before anybody looked."""
+        """What was seen last and how many seconds ago; None before anybody looked.
+
+        While a newer version leads, without what only it knows of; None where nothing of it can be read.
+        """
         row = self._database.one(_SQL["read_traffic"])
         if row is None:
             return None
-        return Traffic.model_validate(row["seen"] | {"at": row["at"]}), float(row["age_s"])
+        try:
+            seen = Traffic.model_validate(row["seen"] | {"at": row["at"]})
+        except ValidationError:
+            return None
+        known = {name: queue for name, queue in seen.queues.items() if name in ALL_QUEUES}
+        return seen.model_copy(update={"queues": known}), float(row["age_s"])
 
     def asked_of(self, worker: str) -> tuple[dict[str, str], float] | None:
         """The queues of the GPUs that this worker is to take from, each with the reason, and how many seconds ago that

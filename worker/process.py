@@ -20,6 +20,7 @@ from worker.claims import Claims
 from worker.codecs import Codecs
 from worker.device import Device
 from worker.engine.arena import share_arena
+from worker.engine.providers import prove_providers
 from worker.engine.registry import Registry
 from worker.engine.repository import ModelVersion, Repository
 from worker.engine.session import SessionSetup
@@ -75,9 +76,13 @@ class Process:
 
     def end_if_device_is_lost(self) -> None:
         """A new process proves the device again; until then nothing here can run on it."""
-        if not self.registry.device_lost:
+        lost = self.registry.device_lost or (
+            # One model may not fit on it; but a worker whose GPU is gone would hand back all that waits.
+            self.registry.fell_back() and not prove_providers(self.device.providers.using).is_gpu
+        )
+        if not lost:
             return
-        log.critical("the GPU has failed under a run: ending the process", device=self.device.name)
+        log.critical("the GPU has failed: ending the process", device=self.device.name)
         self.leases.drain()
         # Whatever else runs here fails in the same way, and goes back by itself.
         if not self.leases.wait_idle(_LOST_S):

@@ -9,19 +9,20 @@ from collections import deque
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from api.feeder import SOON_S, TICK_S
 from fleet.ageing import Budgets, guests
 from fleet.contracts import DevicePolicy, Lane, Pool, Priority
 from fleet.queues import QueueKind, QueueName
 from fleet.routing import Fleet, Help, Load, Member, expected_wait_s, helpers
 from fleet.settings import Settings
-from fleet.shares import Windows, interleaved, room, window_of
+from fleet.shares import Turns, Windows, interleaved, window_of
 from routing_lab.machines import Queue
 from routing_lab.work import Job
 
 if TYPE_CHECKING:
     from routing_lab.world import Process, World
 
-FEED_S, LOOK_S = 0.25, 1.0
+LOOK_S = 1.0
 #: A job that has run longer than expected is taken to need this part of that time still.
 OVERDUE = 0.1
 #: What may run anywhere moves to a GPU that ends it in this part of the time.
@@ -39,8 +40,12 @@ class Leader:
         self._models = {model.name: model for model in world.scenario.trace.models}
         self._weights: Mapping[str, float] = world.scenario.weights
         self._windows = Windows()
+        self._turns = Turns()
         #: Queues in which tenants wait for their turn.
         self._holding: dict[str, Queue] = {}
+        #: queue -> messages that it had after the last round of feeding.
+        self._left: dict[str, int] = {}
+        self._fed_at = 0.0
         self._help: dict[str, Help] = {}
         self._seen: tuple[float, Fleet] | None = None
 
@@ -48,14 +53,14 @@ class Leader:
         self._world.clock.process(self._rounds())
 
     def _rounds(self) -> Process:
-        clock, every = self._world.clock, round(LOOK_S / FEED_S)
-        turn = 0
+        clock = self._world.clock
+        wait_s, looked_at = TICK_S, 0.0
         while True:
             # The look comes between two rounds of feeding, not at the moments at which jobs come.
-            yield clock.timeout(FEED_S)
-            self._feed()
-            turn += 1
-            if turn % every == 0:
+            yield clock.timeout(wait_s)
+            wait_s = self._feed()
+            if clock.now - looked_at >= LOOK_S:
+                looked_at = clock.now
                 self._seen = None
                 self._age()
                 if self._world.policy.helps:
@@ -72,32 +77,55 @@ class Leader:
         queue.held.setdefault(job.tenant, deque()).append(job)
         self._holding[queue.name] = queue
 
-    def _feed(self) -> None:
-        if not self._holding and not self._windows.grown:
-            return
-        for name in {*self._holding, *self._windows.grown}:
-            queue = self._world.queues[name]
-            tenants = {*queue.held, *(tenant for tenant, count in queue.published.items() if count)}
-            parts = sum(self._weights.get(tenant, 1.0) for tenant in tenants) or 1.0
-            empty = bool(queue.held and queue.taken) and not queue.messages
-            self._windows.drained(name, queue.taken / parts, emptied=empty)
+    def _feed(self) -> float:
+        """One round, as `api/feeder.py` has it; how many seconds the next one may wait."""
+        self._holding = {name: queue for name, queue in self._holding.items() if queue.held}
+        emptied = self._adapt()
+        self._turns.keep(self._holding)
+        self._left = {}
+        for name, queue in sorted(self._holding.items()):
+            # Workers that wait take at once: what they take counts.
             queue.taken = 0
-            if queue.held:
-                self._publish(queue)
-            if not queue.held:
-                self._holding.pop(name, None)
+            self._fill(queue)
+            self._left[name] = len(queue.messages) + queue.taken
+        return SOON_S if emptied else TICK_S
 
-    def _publish(self, queue: Queue) -> None:
-        held = {tenant: len(jobs) for tenant, jobs in queue.held.items()}
-        free = room(self._windows.of(queue.name), queue.published, held, self._weights)
-        turns: list[tuple[str, Job]] = []
-        for tenant, count in free.items():
-            jobs = queue.held[tenant]
-            turns += [(tenant, jobs.popleft()) for _ in range(count)]
-            if not jobs:
-                del queue.held[tenant]
-        for job in interleaved(turns, self._weights):
-            self._world.publish(queue, job)
+    def _adapt(self) -> bool:
+        now = self._world.clock.now
+        ticks = max(now - self._fed_at, SOON_S) / TICK_S
+        self._fed_at = now
+        emptied = False
+        for name in self._windows.grown.keys() - self._holding.keys():
+            self._windows.drained(name, 0, emptied=False)
+        for name in self._holding:
+            queue, count = self._world.queues[name], self._left.get(name, 0)
+            there = {tenant for tenant, jobs in queue.published.items() if jobs}
+            taken = min(count, queue.taken)
+            empty = bool(taken) and not there
+            emptied = emptied or empty
+            tenants = {*queue.held, *there}
+            parts = sum(self._weights.get(tenant, 1.0) for tenant in tenants)
+            self._windows.drained(name, taken / ticks / (parts or 1.0), emptied=empty)
+        return emptied
+
+    def _fill(self, queue: Queue) -> None:
+        windows = (window_of(self._windows.of(queue.name), self._weights.get(tenant, 1.0)) for tenant in queue.held)
+        free = sum(windows) - sum(queue.published[tenant] for tenant in queue.held)
+        while queue.held and free > 0:
+            turns = self._turns.give(queue.name, list(queue.held), free, self._weights)
+            jobs = [(tenant, job) for tenant, count in turns.items() for job in self._next(queue, tenant, count)]
+            free -= len(jobs)
+            for job in interleaved(sorted(jobs, key=lambda turn: turn[1].number), self._weights):
+                self._world.publish(queue, job)
+
+    @staticmethod
+    def _next(queue: Queue, tenant: str, count: int) -> list[Job]:
+        """Up to so many of those that the tenant has waiting in the record, taken from there."""
+        jobs = queue.held[tenant]
+        found = [jobs.popleft() for _ in range(min(count, len(jobs)))]
+        if not jobs:
+            del queue.held[tenant]
+        return found
 
     # Routing.
 
@@ -176,7 +204,7 @@ class Leader:
         found = sorted((job for job in waiting if job.model.name in names), key=lambda job: job.number)[:limit]
         gone = {job.number for job in found}
         for job in queue.messages:
-            queue.published[job.tenant] -= job.number in gone
+            queue.published[job.tenant] -= job.number in gone and job.asked == queue.priority
         queue.messages = deque(job for job in queue.messages if job.number not in gone)
         kept = {tenant: deque(job for job in jobs if job.number not in gone) for tenant, jobs in queue.held.items()}
         queue.held = {tenant: jobs for tenant, jobs in kept.items() if jobs}
@@ -213,7 +241,7 @@ class Leader:
     def _remove(self, queue: Queue, job: Job) -> None:
         if queue.messages and queue.messages[0] is job:
             queue.messages.popleft()
-            queue.published[job.tenant] -= 1
+            queue.published[job.tenant] -= job.asked == queue.priority
         else:
             jobs = queue.held[job.tenant]
             jobs.popleft()

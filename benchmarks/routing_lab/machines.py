@@ -19,6 +19,7 @@ class Queue:
         parsed = QueueName.parse(name)
         self.kind, self.lane, self.priority = parsed.kind, parsed.lane, parsed.priority
         self.messages: deque[Job] = deque()
+        #: tenant -> messages, without those of jobs that came up by ageing.
         self.published: dict[str, int] = defaultdict(int)
         self.held: dict[str, deque[Job]] = {}
         #: Messages taken since the last round of feeding.
@@ -37,12 +38,12 @@ class Queue:
         return first + [jobs[0] for jobs in self.held.values()]
 
     def publish(self, job: Job, *, first: bool = False) -> None:
-        self.published[job.tenant] += 1
+        self.published[job.tenant] += job.asked == self.priority
         self.messages.appendleft(job) if first else self.messages.append(job)
 
     def take(self) -> Job:
         job = self.messages.popleft()
-        self.published[job.tenant] -= 1
+        self.published[job.tenant] -= job.asked == self.priority
         self.taken += 1
         self.forget(job)
         return job

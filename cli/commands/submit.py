@@ -56,6 +56,9 @@ def submit(
     idempotency_key: Annotated[
         str | None, typer.Option(help="Repeating a submit with the same key gives the first job.")
     ] = None,
+    refuse_without_worker: Annotated[
+        bool, typer.Option("--refuse-without-worker", help="Fail at once when no worker that lives can run it.")
+    ] = False,
     no_wait: Annotated[bool, typer.Option("--no-wait", help="Print the job's id and leave.")] = False,
     timeout: TimeoutOption = None,
     cancel_on_interrupt: CancelOption = False,
@@ -85,6 +88,7 @@ def submit(
             deadline_s=deadline,
             retention_s=retention_s,
             callback=_callback(callback, callback_event or []),
+            refuse_without_worker=refuse_without_worker,
             idempotency_key=idempotency_key,
         )
         if not no_wait:

@@ -97,6 +97,9 @@ def _planned(
     name = worker_name(settings, os.getpid())
     ready_file = settings.worker_ready_file or Path(tempfile.gettempdir(), f"fleet-{os.getpid()}.ready")
     planned = plan_processes(settings, devices, name, ready_file.absolute(), parse_concurrency(concurrency))
+    for process in planned:
+        # A name that has become too long, or a port too high, is said here and not by one process of several.
+        read_settings(**{name.lower(): value for name, value in process.environment.items()})
     return settings, planned, notes
 
 

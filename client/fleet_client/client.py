@@ -115,6 +115,7 @@ class Client:
         max_attempts: int | None = None,
         retention_s: float | None = None,
         callback: str | Callback | None = None,
+        refuse_without_worker: bool = False,
         idempotency_key: str | None = None,
         wait_s: int = 0,
         on_upload: OnTransfer | None = None,
@@ -125,6 +126,8 @@ class Client:
         deadline_s: the job expires when it has not ended so many seconds after the submit.
         retention_s: how long the server keeps the job after its end, with inputs and results; None: as it is set up.
         callback: a URL that is told of the job's end by webhook, or a `Callback` with the events of your choice.
+        refuse_without_worker: rather `Unavailable` with the code "no-capable-worker" than a job that waits for a worker
+        which can run it.
         idempotency_key: submitting the same again under the same key gives the first job, also when files had to be
         uploaded again. Without one, a fresh key makes sure that a retried request makes one job.
         wait_s: how long the server may hold the answer for the job's end, which saves a question for short jobs.
@@ -151,6 +154,7 @@ class Client:
             "max_attempts": max_attempts,
             "retention_s": retention_s,
             "callback": _callback(callback),
+            "when_no_worker": "refuse" if refuse_without_worker else None,
         }
         body.update({name: value for name, value in optional.items() if value is not None})
         headers = {"idempotency-key": idempotency_key or uuid.uuid4().hex}

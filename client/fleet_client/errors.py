@@ -135,7 +135,10 @@ class TooManyRequests(APIError):
 
 
 class Unavailable(APIError):
-    retryable = True
+    @property
+    def retryable(self) -> bool:  # type: ignore[override]
+        """Who asked to be told that nobody can do it is told at once."""
+        return self.code != "no-capable-worker"
 
 
 class JobEnded(FleetError):

@@ -9,12 +9,37 @@ ALTER TABLE job
     -- By how many priorities it went up, since it had waited so long.
     ADD COLUMN aged smallint NOT NULL DEFAULT 0;
 
+-- Who submits says the policy: a row without it is of the version before, and its model's card tells. What only a GPU may
+-- run waits in a queue of its own since; a message in the other one still leads a GPU worker of the version before to it.
+CREATE FUNCTION policy_of(model text, version integer) RETURNS text LANGUAGE sql STABLE AS $$
+    SELECT coalesce((SELECT card ->> 'device' FROM model_card
+                      WHERE name = policy_of.model AND model_card.version = policy_of.version), 'prefer-gpu')
+$$;
+UPDATE job
+   SET device_policy = policy_of(model, version),
+       queue = CASE WHEN policy_of(model, version) = 'gpu-only' THEN regexp_replace(queue, '^gpu[.]', 'gpu-only.') ELSE queue END,
+       published_at = CASE WHEN policy_of(model, version) <> 'gpu-only' THEN published_at END,
+       publish_seq = publish_seq + CASE WHEN policy_of(model, version) = 'gpu-only' THEN 1 ELSE 0 END
+ WHERE state IN ('queued', 'running')
+   AND (model, version) IN (SELECT name, version FROM model_card WHERE card ->> 'device' <> 'prefer-gpu');
+ALTER TABLE job ALTER COLUMN device_policy DROP DEFAULT;
+CREATE FUNCTION placed_by_the_version_before() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    new.device_policy := policy_of(new.model, new.version);
+    IF new.device_policy = 'gpu-only' THEN
+        new.queue := regexp_replace(new.queue, '^gpu[.]', 'gpu-only.');
+    END IF;
+    RETURN new;
+END $$;
+CREATE TRIGGER job_placed_by_the_version_before BEFORE INSERT ON job
+    FOR EACH ROW WHEN (new.device_policy IS NULL) EXECUTE FUNCTION placed_by_the_version_before();
+
 -- What waits in the record until its tenant has room in the queue: found by queue and tenant, in its order.
 DROP INDEX job_unpublished;
 CREATE INDEX job_unpublished ON job (queue, tenant, publish_after) WHERE state = 'queued' AND published_at IS NULL;
 -- With the tenant, so that shares are counted from the index alone.
 DROP INDEX job_waiting;
-CREATE INDEX job_waiting ON job (queue, published_at) INCLUDE (created_at, tenant) WHERE state = 'queued';
+CREATE INDEX job_waiting ON job (queue, published_at) INCLUDE (created_at, tenant, aged) WHERE state = 'queued';
 -- Guests of a higher priority: few at any time.
 CREATE INDEX job_aged ON job (queue) WHERE state = 'queued' AND aged > 0;
 

@@ -12,6 +12,7 @@ SELECT card.card,
        (SELECT array_agg(version ORDER BY version) FROM model_card WHERE name = %(name)s) AS versions,
        (SELECT count(*) FROM worker
          WHERE card.name || '/' || card.version = ANY(worker.models) AND NOT worker.draining
+           AND card.card ->> 'lane' = ANY(worker.lanes)
            AND worker.seen_at > clock_timestamp() - %(alive_s)s * interval '1 second') AS ready_workers
   FROM model_card AS card
  WHERE card.name = %(name)s AND (%(version)s::int IS NULL OR card.version = %(version)s)
@@ -23,6 +24,7 @@ SELECT DISTINCT ON (card.name) card.card,
        (SELECT array_agg(version ORDER BY version) FROM model_card WHERE name = card.name) AS versions,
        (SELECT count(*) FROM worker
          WHERE card.name || '/' || card.version = ANY(worker.models) AND NOT worker.draining
+           AND card.card ->> 'lane' = ANY(worker.lanes)
            AND worker.seen_at > clock_timestamp() - %(alive_s)s * interval '1 second') AS ready_workers
   FROM model_card AS card
  ORDER BY card.name, card.version DESC

@@ -57,12 +57,15 @@ ready AS MATERIALIZED (
 (SELECT ok FROM complete) AND (%(idempotency_key)s::text IS NULL OR EXISTS (SELECT FROM claimed_key))
 
 -- submit_counted --
--- What its tenant has in the queue: jobs with a message, no further than the window, and whether any waits for its turn.
+-- What its tenant has in the queue: jobs with a message, no further than the window and among the latest of all (more
+-- than that only a version before has published), and whether any waits for its turn.
 -- (By the order of the indexes, so that no other is taken for it.)
 share AS MATERIALIZED (
-    SELECT (SELECT count(*) FROM (SELECT FROM job
-             WHERE state = 'queued' AND queue = %(queue)s AND published_at IS NOT NULL AND tenant = %(tenant)s
-             ORDER BY published_at DESC LIMIT %(window)s) AS published) AS published,
+    SELECT (SELECT count(*) FROM (SELECT FROM (
+                SELECT tenant, aged FROM job
+                 WHERE state = 'queued' AND queue = %(queue)s AND published_at IS NOT NULL
+                 ORDER BY published_at DESC LIMIT 20000) AS latest
+             WHERE tenant = %(tenant)s AND aged = 0 LIMIT %(window)s) AS published) AS published,
            coalesce((SELECT publish_after FROM job
              WHERE state = 'queued' AND published_at IS NULL AND queue = %(queue)s AND tenant = %(tenant)s
              ORDER BY publish_after LIMIT 1) <= clock_timestamp(), false) AS held
@@ -223,6 +226,8 @@ UPDATE job
        error = NULL, timings = '{}', ran_on = NULL, stage = NULL, progress = 0, revision = revision + 1,
        history = with_attempt(history, attempt, NULL, 'retried', state),
        started_at = NULL, finished_at = NULL, expires_at = NULL, queued_at = clock_timestamp(),
+       -- In the class that was asked for, however far it had come up before.
+       aged = 0, queue = split_part(queue, '.', 1) || '.' || lane || '.' || (ARRAY['urgent', 'high', 'normal', 'low'])[priority + 1],
        deadline_s = coalesce(%(deadline_s)s, deadline_s),
        deadline = clock_timestamp() + coalesce(%(deadline_s)s, deadline_s) * interval '1 second',
        published_at = clock_timestamp(), publish_seq = publish_seq + 1, publish_after = clock_timestamp()

@@ -15,12 +15,13 @@ SELECT queue, tenant, publish_after = 'epoch' AS at_once FROM pair WHERE publish
 
 -- count_published --
 -- Jobs with a message, by queue and tenant; of these, those that had theirs at `since`. A queue is counted no further
--- than `at_most`. What was published up to `lost` has no message any more.
-SELECT name AS queue, tenant, count(*) AS jobs, count(*) FILTER (WHERE published_at <= since) AS older,
-       max(published_at) AS newest
+-- than `at_most`. What was published up to `lost` has no message any more. Guests from the class below (`remedies.py`)
+-- take no place from those of the class.
+SELECT name AS queue, tenant, count(*) FILTER (WHERE aged = 0) AS jobs,
+       count(*) FILTER (WHERE aged = 0 AND published_at <= since) AS older, max(published_at) AS newest
   FROM unnest(%(queues)s::text[], %(since)s::timestamptz[]) AS named (name, since)
        CROSS JOIN LATERAL (
-           SELECT tenant, published_at FROM job
+           SELECT tenant, published_at, aged FROM job
             WHERE state = 'queued' AND queue = name AND published_at > coalesce(%(lost)s::timestamptz, 'epoch')
             ORDER BY published_at LIMIT %(at_most)s) AS waiting
  GROUP BY name, tenant

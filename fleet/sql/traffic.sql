@@ -109,13 +109,12 @@ SELECT count(*) AS jobs
          LIMIT %(at_most)s) AS counted
 
 -- census --
--- What waits, from the index alone: by queue, tenant, and whether it has a message.
-SELECT name AS queue, counted.tenant, counted.held, counted.jobs,
-       extract(epoch FROM clock_timestamp() - counted.oldest)::float8 AS oldest_s
-  FROM unnest(%(queues)s::text[]) AS name
-       CROSS JOIN LATERAL (
-           SELECT tenant, published_at IS NULL AS held, count(*) AS jobs, min(created_at) AS oldest
-             FROM job WHERE state = 'queued' AND queue = name GROUP BY 1, 2) AS counted
+-- What waits, by queue, tenant, and whether it has a message. All queues together: where one of them holds most of the
+-- table, the planner would read all of it once for each queue.
+SELECT queue, tenant, published_at IS NULL AS held, count(*) AS jobs,
+       extract(epoch FROM clock_timestamp() - min(created_at))::float8 AS oldest_s
+  FROM job WHERE state = 'queued' AND queue = ANY(%(queues)s::text[])
+ GROUP BY queue, tenant, published_at IS NULL
 
 -- waiting_kinds --
 -- Of the first jobs of each queue, how many are of which model and size.
@@ -127,7 +126,11 @@ SELECT name AS queue, model, version, length(ltrim(input_bytes::bit(64)::text, '
  GROUP BY 1, 2, 3, 4
 
 -- aged_waiting --
-SELECT queue, count(*) AS jobs FROM job WHERE state = 'queued' AND aged > 0 GROUP BY queue
+-- Not those that pause after a failure, or since no worker had their model: they would keep the others out for ever.
+SELECT queue, count(*) AS jobs
+  FROM job
+ WHERE state = 'queued' AND aged > 0 AND (published_at IS NOT NULL OR publish_after <= clock_timestamp())
+ GROUP BY queue
 
 -- running --
 -- What every worker runs, and since when.

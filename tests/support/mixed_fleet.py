@@ -30,9 +30,9 @@ class MixedFleet:
         self._running = running
         self._environment = {"MODELS_PATH": str(_models(folder)), "WORKER_CONCURRENCY": "1", "LEASE_S": "3"}
 
-    def start(self, name: str, *, gpu: bool = False) -> Popen[bytes]:
+    def start(self, name: str, *, gpu: bool = False, **changes: str) -> Popen[bytes]:
         """Returns once the fleet counts on it."""
-        told = self._environment | {"WORKER_NAME": name} | (_GPU if gpu else {})
+        told = self._environment | {"WORKER_NAME": name} | (_GPU if gpu else {}) | changes
         process = self._running.enter_context(worker_process(self.record.settings, self._folder / name, **told))
         eventually(lambda: self.record.word(name), errors=(KeyError,))
         self._seen_anew()

@@ -121,6 +121,7 @@ class Registry:
         self._lock = threading.Lock()
         self._loading: dict[str, threading.Lock] = {}
         self._loaded: dict[str, LoadedModel] = {}
+        self._fell_back = False
 
     @property
     def loaded(self) -> list[str]:
@@ -133,6 +134,12 @@ class Registry:
         """Whether a run has taken the device's context with it: nothing in this process can run on it any more."""
         with self._lock:
             return any(loaded.session.device_lost for loaded in self._loaded.values())
+
+    def fell_back(self) -> bool:
+        """Whether a session was refused since the last call that had become one for the CPU: is the GPU still there?"""
+        with self._lock:
+            fell_back, self._fell_back = self._fell_back, False
+        return fell_back
 
     def load(self, name: str, version: int, progress: Progress | None = None) -> LoadedModel:
         """Raises NotFound when this worker does not hold it, ModelError when it cannot be loaded.
@@ -169,7 +176,12 @@ class Registry:
         else:
             session = Session(version.graph, setup, budget.alone)
             budget.grew(loading_bytes(version))
-        refuse_silent_cpu(version.key, setup.providers, session.provider)
+        try:
+            refuse_silent_cpu(version.key, setup.providers, session.provider)
+        except NoCapableWorker:
+            with self._lock:
+                self._fell_back = True
+            raise
         return LoadedModel(version, session, setup, self._speed)
 
     def shrink(self) -> None:

@@ -16,8 +16,10 @@ from fleet.database import Database
 from fleet.errors import DependencyError
 from fleet.jobs import JobStore
 from fleet.outbox import Outbox
+from fleet.queues import ALL_QUEUES
 from fleet.settings import Settings
 from fleet.shares import LEAST
+from fleet.sql import statements
 from tests.support.consumer import Consumer
 from tests.support.fleet_of_one import new_job
 
@@ -217,3 +219,21 @@ def test_many_tenants_with_held_jobs_are_found_without_counting_them(scene: Scen
     assert set(scene.outbox.due()) == {(QUEUE, f"tenant-{tenant}") for tenant in range(30)}
     scene.feeder.round()
     assert {job.tenant for job in scene.consumer.take(30)} == {f"tenant-{tenant}" for tenant in range(30)}
+
+
+def test_a_queue_of_a_newer_version_holds_up_no_other(scene: Scene) -> None:
+    scene.hold("a", 2)
+    scene.database.run(
+        "update job set queue = 'tpu.interactive.normal', tenant = 'b' where id = (select min(id::text)::uuid from job)"
+    )
+    scene.feeder.round()
+    assert len(scene.consumer.take(2)) == 1
+    assert scene.held() == 1
+
+
+def test_what_waits_is_counted_in_one_pass_where_one_queue_holds_nearly_all(scene: Scene) -> None:
+    scene.hold("a", 20_000)
+    scene.database.run("analyze job")
+    rows = scene.database.run("explain " + statements("traffic")["census"], {"queues": list(ALL_QUEUES)})
+    plan = [row["QUERY PLAN"] for row in rows]
+    assert not [line for line in plan if "Nested Loop" in line], plan

@@ -51,6 +51,14 @@ def test_a_live_gpu_worker_gets_the_job_and_the_reason_is_told(door: Door) -> No
     assert job["route_reason"] == "a GPU worker is alive"
 
 
+def test_a_gpu_worker_that_does_not_hold_the_model_gets_nothing(door: Door) -> None:
+    door.core.catalogue.announce_worker(worker_row("g1", Pool.GPU, models=["other/1"]))
+    door.core.catalogue.announce_worker(worker_row("c1"))
+    job = door.accepted()
+    assert job["queue"].startswith("cpu.")
+    assert job["route_reason"] == "no GPU worker of the interactive lane holds the model"
+
+
 def test_a_draining_gpu_worker_gets_nothing(door: Door) -> None:
     door.core.catalogue.announce_worker(worker_row("g1", Pool.GPU, draining=True))
     assert door.accepted()["queue"].startswith("cpu.")

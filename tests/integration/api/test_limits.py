@@ -118,3 +118,15 @@ def test_a_gpu_that_lives_takes_what_only_it_can(door: Door) -> None:
     accepted = door.submit(headers=ALICE, model="gpu-model", when_no_worker="refuse")
     assert accepted.status_code == 202
     assert accepted.json()["queue"] == "gpu-only.interactive.normal"
+
+
+def test_a_look_at_an_old_count_makes_no_room(door: Door) -> None:
+    eventually(door.core.traffic.now)
+    # As with a backlog so deep that it is counted seldom.
+    door.core.dispatcher._look._census._again_at = float("inf")
+    answers: list[int] = []
+    for _ in range(3):
+        answers += [door.submit(headers=ALICE).status_code for _ in range(10)]
+        seen = door.core.traffic.now()
+        eventually(lambda: door.core.traffic.now() != seen)  # noqa: B023 (called at once)
+    assert answers.count(202) == 20

@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+from psycopg.types.json import Jsonb
 
 from api.leadership import Leadership
 from fleet.contracts import DevicePolicy, Job, Lane, Pool, Priority
@@ -224,3 +225,43 @@ def test_a_new_leader_goes_on_with_the_helpers_and_windows_of_the_one_before(set
         # The same workers, and since the same moment.
         assert now is not None
         assert (now.workers, now.changed_at) == (("c", "d"), began)
+
+
+def test_an_aged_job_that_pauses_keeps_no_other_from_going_up(door: Door, consumer: Consumer) -> None:
+    unserved = submit(door, priority=Priority.LOW)
+    waited(door, 1001, unserved)
+    round_(door)
+    assert queues(door, unserved) == [NORMAL]
+    (taken,) = consumer.take(1)
+    # As by a worker that does not hold its model.
+    door.core.database.run("update job set state = 'running', lease_until = 'infinity', finished_at = null")
+    assert door.core.jobs.hand_back(taken, "model-not-here", 600.0) is not None
+    other = submit(door, priority=Priority.LOW)
+    waited(door, 1001, other)
+    round_(door)
+    assert queues(door, other) == [NORMAL]
+
+
+def test_a_flood_has_no_more_guests_while_a_deep_backlog_is_counted_seldom(door: Door) -> None:
+    flood = [submit(door, priority=Priority.LOW) for _ in range(9)]
+    waited(door, 1050, *flood)
+    round_(door)
+    door.core.dispatcher._look._census._again_at = float("inf")
+    for _ in range(3):
+        round_(door)
+    assert queues(door, *flood).count(NORMAL) == 1
+
+
+def test_the_row_of_a_newer_leader_stops_nobody(door: Door) -> None:
+    unknown = {"tpu.bulk.low": {"published": 3, "window": 90}, "cpu.bulk.low": {"published": 2, "colour": "red"}}
+    for seen in ({"queues": unknown}, {"queues": unknown, "tenants": {"moon": {"a": 1}}}):
+        door.core.dispatcher._help = None
+        door.core.database.run(
+            "insert into traffic (seen) values (%(seen)s) on conflict (only_row) do update set seen = excluded.seen",
+            {"seen": Jsonb(seen)},
+        )
+        found = door.core.dispatcher._board.read()
+        assert found is None or set(found[0].queues) == {"cpu.bulk.low"}
+        submit(door)
+        door.core.dispatcher.look()
+        assert "cpu.interactive.normal" in door.core.database.run("select seen from traffic")[0]["seen"]["queues"]

@@ -22,6 +22,7 @@ from fleet_client import (
     NotFound,
     ObjectRef,
     Unauthorized,
+    Unavailable,
     Upload,
 )
 from tests.support.front_door import Door, card, front_door, worker_row
@@ -105,6 +106,13 @@ def test_a_job_is_waited_for_and_its_files_are_saved(door: Door, fleet: Client, 
     assert (seen[0], seen[-1]) == ("queued", "succeeded")
     assert job.result() == {"labels": []}
     assert {path.name: path.read_bytes() for path in job.save(tmp_path / "out")} == files
+
+
+def test_who_will_not_wait_for_a_worker_is_refused_at_once(door: Door, fleet: Client) -> None:
+    with pytest.raises(Unavailable, match="no worker that lives can run volume/1") as caught:
+        fleet.submit(None, [VOLUME], model="volume", refuse_without_worker=True)
+    assert (caught.value.code, caught.value.retryable) == ("no-capable-worker", False)
+    assert fleet.submit(None, [VOLUME], model="volume").state == "queued"
 
 
 def test_events_are_those_of_the_record(door: Door, fleet: Client) -> None:

@@ -16,6 +16,7 @@ from fleet.ids import new_id
 from fleet.job_values import JobFilter
 from fleet.jobs import JobStore
 from fleet.migrate import migrate, migrations
+from fleet.queues import QueueKind
 from fleet.retention import Retention
 from tests.support.servers import Servers
 
@@ -167,3 +168,28 @@ def test_a_retry_of_an_older_job_has_the_time_that_it_had_at_first(dsn: str, old
         row = database.one("select queued_at, deadline_s from job where id = %(id)s", {"id": job_id})
         assert row is not None
         assert round((job.deadline - row["queued_at"]).total_seconds()) == round(row["deadline_s"]) == 3600
+
+
+@pytest.mark.parametrize("before", [True, False], ids=["before the migration", "after it"])
+@pytest.mark.parametrize("device", ["gpu-only", "cpu-only"])
+def test_where_a_job_of_an_older_process_may_run_is_what_its_model_says(
+    dsn: str, old: Old, database: Database, device: str, before: bool
+) -> None:
+    old.say(
+        "insert into model_card (name, version, card, sha256, announced_by) values"
+        " ('echo', 1, jsonb_build_object('device', %(device)s::text), '', 'old')",
+        device=device,
+    )
+    pool = device.removesuffix("-only")
+    if not before:
+        migrate(dsn)
+    job_id = new_id()
+    old.say(SUBMIT.replace("'cpu', 'cpu.bulk.normal'", f"'{pool}', '{pool}.bulk.normal'"), id=job_id, inputs="[]")
+    if before:
+        migrate(dsn)
+    (row,) = database.run("select device_policy, queue from job")
+    kind = "gpu-only" if device == "gpu-only" else "cpu"
+    assert row == {"device_policy": device, "queue": f"{kind}.bulk.normal"}
+    # A message for the queue that CPU workers take from, too, leads none of them to it.
+    claim = JobStore(database).claim(job_id, "helper", 30.0, kind=QueueKind.GPU)
+    assert claim is None

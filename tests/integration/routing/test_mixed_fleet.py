@@ -9,6 +9,7 @@ import pytest
 
 from fleet.contracts import Job, JobState
 from fleet.settings import Settings
+from tests.support.fleet_of_one import ROOT
 from tests.support.mixed_fleet import GPU_ONLY, MixedFleet, mixed_fleet
 
 
@@ -51,6 +52,14 @@ def test_a_trickle_stays_on_the_gpu_and_a_burst_overflows_to_the_cpus(fleet: Mix
     fleet.record.wait_until_taking("cpu-1")
     fleet.record.wait_until_taking("cpu-2")
     assert shares([fleet.ended(fleet.submit())[0] for _ in range(5)]) == {"gpu-1": 5}
+
+
+def test_a_cpu_that_does_not_hold_the_model_leaves_its_jobs_alone(fleet: MixedFleet) -> None:
+    fleet.start("gpu-1", gpu=True)
+    fleet.start("cpu-1", MODELS_PATH=str(ROOT / "models"))
+    burst = fleet.ended(*[fleet.submit() for _ in range(60)])
+    assert shares(burst) == {"gpu-1": 60}
+    assert not any(job.history for job in burst)
 
 
 def test_the_cpus_take_everything_while_no_gpu_lives_and_give_it_back(fleet: MixedFleet) -> None:

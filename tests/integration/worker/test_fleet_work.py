@@ -175,6 +175,15 @@ def test_devices_of_both_kinds_have_a_process_for_each_lane_and_jobs_say_which_w
             work.wait()
 
 
+@pytest.mark.parametrize(("name", "value"), [("WORKER_NAME", 90 * "a"), ("WORKER_METRICS_PORT", "65535")])
+def test_what_no_process_could_be_told_is_said_at_once(
+    settings: Settings, tmp_path: Path, name: str, value: str
+) -> None:
+    outcome = run_to_its_end(settings, tmp_path, "--plan", **{name: value})
+    assert outcome.returncode == 2
+    assert outcome.stderr.startswith(f"fleet work: the settings are wrong: {name}")
+
+
 def test_plan_is_told_and_nothing_is_started(settings: Settings, tmp_path: Path) -> None:
     outcome = run_to_its_end(settings, tmp_path, "--plan", "--json", "--pool", "cpu", WORKER_NAME="planned")
     assert outcome.returncode == 0, outcome.stderr

@@ -1,13 +1,21 @@
 """A GPU that fails under a run: the job goes on elsewhere, and the process ends to prove its device anew."""
 
+from collections.abc import Iterator
+from dataclasses import replace
+
+import onnxruntime
 import pytest
 
 import worker.process
-from fleet.contracts import JobState
-from fleet.settings import CUDA_PROVIDER
+from fleet.contracts import JobState, Pool
+from fleet.errors import NoCapableWorker
+from fleet.settings import CPU_PROVIDER, CUDA_PROVIDER, Settings
 from tests.support.bench import Bench
+from worker.device import prove_device
+from worker.engine.providers import Providers
 from worker.engine.session import Session
 from worker.exits import ExitCode
+from worker.process import Process, assemble
 
 
 @pytest.fixture
@@ -46,3 +54,28 @@ def test_job_under_which_gpus_keep_failing_loses_its_attempts(failing: Bench) ->
     ended = failing.jobs.get(job.id)
     assert ended.error is not None
     assert ended.error.code == "gpu-lost"
+
+
+@pytest.fixture
+def bereft(settings: Settings) -> Iterator[Process]:
+    """Its GPU was there when it was proven, and no session can be made on it any more."""
+    found = prove_device(settings, 1)
+    using = [CUDA_PROVIDER, CPU_PROVIDER]
+    process = assemble(settings, replace(found, pool=Pool.GPU, providers=Providers(using, using, using)))
+    yield process
+    process.close()
+
+
+@pytest.mark.skipif(CUDA_PROVIDER in onnxruntime.get_available_providers(), reason="this build may well keep it")
+@pytest.mark.filterwarnings("ignore:Specified provider")
+def test_process_whose_sessions_fall_back_to_the_cpu_proves_its_gpu_anew(
+    bereft: Process, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ends: list[ExitCode] = []
+    monkeypatch.setattr(worker.process, "end_process", ends.append)
+    bereft.end_if_device_is_lost()
+    assert ends == []
+    with pytest.raises(NoCapableWorker, match="made a session that uses CPUExecutionProvider"):
+        bereft.registry.load("echo", 1)
+    bereft.end_if_device_is_lost()
+    assert ends == [ExitCode.GPU_LOST]

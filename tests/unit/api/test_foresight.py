@@ -145,3 +145,8 @@ def test_a_run_that_outlived_its_estimate_is_not_about_to_end_for_ever() -> None
     seen = rest(Running(takes, 100.0), 1)
     assert 1 < seen.expected_s < 100
     assert seen.earliest_s > 0
+
+
+def test_a_run_of_no_length_yet_has_an_end_however_short_its_jobs_are() -> None:
+    takes = Takes.of(estimate(math.log(1e-4), 0.05))
+    assert all(rest(Running(takes, 0.0), seed).earliest_s >= 0 for seed in range(200))

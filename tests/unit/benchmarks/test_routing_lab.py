@@ -147,3 +147,16 @@ def test_a_verdict_names_what_was_lost() -> None:
 
 def test_the_small_scenarios_have_the_machines_of_the_replay() -> None:
     assert {(part.pool, part.count, part.slots) for part in SMALL} == {(Pool.GPU, 1, 1), (Pool.CPU, 2, 1)}
+
+
+def test_tenants_have_their_turns_by_weight_whoever_came_first() -> None:
+    chance = np.random.default_rng(SEED)
+    crowd, late = (
+        drawn(chance, np.full(count, at), Mix([(FIXED, 1.0)], priorities=(0, 0, 1, 0), tenants=[(tenant, 1.0)]))
+        for tenant, count, at in (("crowd", 600, 0.0), ("late", 100, 50.0))
+    )
+    shared = Scenario("test", (GPU,), together(crowd, late), weights={"late": 2.0})
+    stays = World(shared, GpuOnly(), SEED, cost_s=0.0).run().stays()
+    # One ends each second, so that its stay says when it came.
+    came = np.arange(1, len(stays) + 1) - stays
+    assert (came[90:180] > 25).sum() == pytest.approx(60, abs=3)

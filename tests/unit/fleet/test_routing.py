@@ -49,6 +49,23 @@ def test_the_policy_decides_and_then_who_lives(policy: DevicePolicy, live: tuple
     assert way.why
 
 
+@pytest.mark.parametrize(
+    ("model", "policy", "pool"),
+    [
+        ("tables/1", PREFER, Pool.CPU),
+        ("tables/1", ANY, Pool.CPU),
+        ("bones/1", ANY, Pool.GPU),
+        ("organs/1", PREFER, Pool.GPU),
+        ("nowhere/1", PREFER, Pool.GPU),
+        ("tables/1", DevicePolicy.GPU_ONLY, Pool.GPU),
+    ],
+)
+def test_who_does_not_hold_the_model_is_as_good_as_none(model: str, policy: DevicePolicy, pool: Pool) -> None:
+    gpu = Member("g", Pool.GPU, (BULK,), 1, models=frozenset({"organs/1", "bones/1"}))
+    fleet = Fleet((CPU, gpu), {NORMAL: Load(100, 1.0, 8.0)})
+    assert route(policy, BULK, Priority.NORMAL, fleet, model=model).pool is pool
+
+
 def test_a_gpu_of_another_lane_is_none() -> None:
     assert route(PREFER, Lane.INTERACTIVE, Priority.NORMAL, Fleet((CPU, GPU))).pool is Pool.CPU
 

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fleet.contracts import Lane
-from fleet.shares import LEAST, MOST, Windows, interleaved, room, window_of
+from fleet.shares import LEAST, MOST, Windows, interleaved, window_of
 
 QUEUE = "gpu.bulk.normal"
 NAMES = st.sampled_from("abcd")
@@ -14,21 +14,6 @@ WEIGHTS = st.dictionaries(NAMES, st.floats(0.1, 10))
 def test_each_tenant_has_at_least_one_message() -> None:
     assert window_of(8, 0.001) == 1
     assert window_of(8, 2.0) == 16
-
-
-def test_room_is_what_the_window_leaves_and_what_waits() -> None:
-    found = room(8, {"full": 8, "half": 4}, {"full": 100, "half": 100, "new": 3}, {})
-    assert found == {"half": 4, "new": 3}
-
-
-@given(st.integers(1, 100), st.dictionaries(NAMES, st.integers(0, 300)), st.dictionaries(NAMES, st.integers(1, 300)),
-       WEIGHTS)  # fmt: skip
-def test_nobody_exceeds_his_window(
-    window: int, published: dict[str, int], held: dict[str, int], weights: dict[str, float]
-) -> None:
-    for tenant, count in room(window, published, held, weights).items():
-        assert 0 < count <= held[tenant]
-        assert published.get(tenant, 0) + count <= window_of(window, weights.get(tenant, 1.0))
 
 
 def test_a_tenant_of_twice_the_weight_goes_twice_as_often() -> None:
