@@ -84,6 +84,12 @@ class Proxy:
         for join in joins:
             join.join()
 
+    def drop(self) -> None:
+        """Ends every connection and goes on accepting new ones."""
+        with self._lock:
+            for pair in self._open:
+                pair.end()
+
     def swallow(self) -> None:
         with self._lock:
             self._silent = True

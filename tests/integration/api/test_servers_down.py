@@ -93,11 +93,10 @@ def test_without_postgresql_the_answer_is_503_and_says_when_to_come_back(setting
         eventually(lambda: door.submit().status_code == 202)
 
 
-def test_a_restarted_postgresql_costs_no_request(settings: Settings) -> None:
+def test_connections_that_postgresql_ends_cost_no_request(settings: Settings) -> None:
     with door_through(settings, "postgresql") as (door, proxy):
         job = door.accepted()
-        proxy.cut()
-        proxy.mend()
+        proxy.drop()
         assert door.http.get(f"/api/v1/jobs/{job['id']}").status_code == 200
         assert door.submit().status_code == 202
 
