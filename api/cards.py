@@ -13,8 +13,8 @@ from jsonschema.exceptions import ValidationError
 from referencing import Registry
 
 from api.problems import pointer
+from fleet.card import Card
 from fleet.catalogue import Catalogue
-from fleet.contracts import Card
 from fleet.errors import ValidationFailed
 from fleet.routing import Member
 

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from uuid import UUID
 
 from api.requests import InputRequest, ObjectKey
-from fleet.contracts import Card, InlineInput, JobInput, MediaKind, ObjectRef
+from fleet.card import Card
+from fleet.contracts import InlineInput, JobInput, MediaKind, ObjectRef
 from fleet.errors import ForeignObject, InputTooLarge, NotFound, ValidationFailed
 from fleet.jobs import JobStore
 from fleet.objects import ObjectStore

@@ -7,7 +7,8 @@ from uuid import UUID
 from pydantic import AfterValidator, Field, model_validator
 
 from api.names import clean_name
-from fleet.contracts import Frozen, Lane, ModelName, PriorityName, Sha256
+from fleet.contracts import Lane, ModelName, PriorityName, Sha256
+from fleet.values import Frozen
 from fleet.webhook_values import ENDINGS, JobEvent
 
 _DAY_S = 86_400.0

@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 from api.cards import Cards
 from api.foresight import Running, Slot, Stage, Takes
 from api.traffic import TrafficReader
-from fleet.contracts import Card, Lane, Pool, Priority
+from fleet.card import Card
+from fleet.contracts import Lane, Pool, Priority
 from fleet.cost import CostModel, Estimate, prior_s, size_bucket, usual_s
 from fleet.errors import NotFound
 from fleet.places import Places, RunningJob

@@ -18,7 +18,8 @@ from api.measures import Measures
 from api.requests import JobRequest
 from api.traffic import TrafficReader
 from fleet.broker import Broker, shadow_name
-from fleet.contracts import Card, DevicePolicy, Job, JobInput, Lane, Pool
+from fleet.card import Card
+from fleet.contracts import DevicePolicy, Job, JobInput, Lane, Pool
 from fleet.errors import DependencyError, LaneFull, NoCapableWorker, ValidationFailed
 from fleet.job_values import NewJob, Submitted, fingerprint
 from fleet.jobs import JobStore

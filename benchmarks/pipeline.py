@@ -17,8 +17,8 @@ from fleet.cpus import usable_cpus
 from fleet.settings import CPU_PROVIDER
 from worker.contract import Array, Encoded, Source
 from worker.engine.arena import share_arena
-from worker.engine.registry import LoadedModel
-from worker.engine.repository import read_versions
+from worker.engine.loaded import LoadedModel
+from worker.engine.model_folder import read_versions
 from worker.engine.session import Session, SessionSetup
 from worker.media.encoder import encode_mask
 from worker.media.limits import VolumeLimits

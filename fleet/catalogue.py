@@ -6,7 +6,8 @@ from datetime import datetime
 
 from psycopg.types.json import Jsonb
 
-from fleet.contracts import Card, Lane, Pool
+from fleet.card import Card
+from fleet.contracts import Lane, Pool
 from fleet.cost import CPU_KIND
 from fleet.database import Database, Row
 from fleet.errors import NotFound

@@ -15,19 +15,9 @@ from enum import IntEnum, StrEnum
 from typing import Annotated, Any
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import Field, field_validator
 
-
-class Frozen(BaseModel):
-    """A value: immutable, and unknown fields are errors."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Recorded(BaseModel):
-    """A value that lies in the record: immutable, and fields of a newer version of Fleet are passed over."""
-
-    model_config = ConfigDict(frozen=True, extra="ignore", protected_namespaces=())
+from fleet.values import Recorded
 
 
 class JobState(StrEnum):
@@ -211,28 +201,6 @@ class Artifact(Recorded):
 
     name: FileName
     object: ObjectRef
-
-
-class Card(Recorded):
-    """What the catalogue knows of a model version; the worker writes it, the api validates against it."""
-
-    name: ModelName
-    version: int = Field(ge=1)
-    task: str
-    description: str = ""
-    licence: str = ""
-    accepts: MediaKind
-    returns: ResultKind
-    params_schema: dict[str, Any] = Field(description="JSON Schema of what a request may ask for")
-    lane: Lane = Lane.BULK
-    device: DevicePolicy = DevicePolicy.PREFER_GPU
-    size_bytes: int = Field(ge=0, description="bytes of the graph and its weights")
-    sha256: Sha256
-    labels: dict[int, str] = Field(default_factory=dict, description="label value -> name")
-    execution_timeout_s: float = Field(default=3600.0, gt=0)
-    deadline_s: float | None = Field(default=None, gt=0, description="from submit to end; null: the fleet's default")
-    max_attempts: int = Field(default=3, ge=1, le=10)
-    expected_s: dict[Pool, float] = Field(default_factory=dict, description="seconds of a typical job, until measured")
 
 
 class Job(Recorded):

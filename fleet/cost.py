@@ -9,7 +9,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
-from fleet.contracts import Card, Lane, Pool
+from fleet.card import Card
+from fleet.contracts import Lane, Pool
 
 #: The kind of every CPU. Those of GPUs are the names of their products.
 CPU_KIND = "cpu"

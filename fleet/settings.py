@@ -15,6 +15,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict, Settin
 
 from fleet.contracts import Lane, Pool
 from fleet.errors import ValidationFailed
+from fleet.model_settings import ModelSettings
 
 if TYPE_CHECKING:
     from fleet.webhook_keys import WebhookKeys
@@ -44,7 +45,7 @@ STORE_PATIENCE_S = 120.0
 EXAMPLE_SECRET = "change-me"  # noqa: S105
 
 
-class Settings(BaseSettings):
+class Settings(ModelSettings, BaseSettings):
     """See `.env.example` for the same list with comments; a test keeps the two equal."""
 
     model_config = SettingsConfigDict(
@@ -144,14 +145,6 @@ class Settings(BaseSettings):
     worker_ready_file: Path | None = None
     worker_task_events: bool = True
     worker_metrics_port: int = Field(default=0, ge=0, le=65535)
-
-    # ONNX Runtime
-    models_path: Path = Path("models")
-    preload_models: Annotated[list[str], NoDecode] = []
-    onnx_providers: list[str] = Field(default_factory=list)
-    inference_device: Literal["auto", "cuda", "cpu", "simulated-gpu"] = "auto"
-    simulated_gpu_speed: float = Field(default=1.0, gt=0, le=1000)
-    onnx_intra_op_threads: int = Field(default=0, ge=0, le=1024)
 
     # What a volume may be
     volume_max_voxels: int = Field(default=1_500_000_000, ge=1)

@@ -8,11 +8,12 @@ from datetime import datetime
 from psycopg.types.json import Jsonb
 from pydantic import Field, ValidationError
 
-from fleet.contracts import Lane, Recorded
+from fleet.contracts import Lane
 from fleet.database import Database
 from fleet.queues import ALL_QUEUES
 from fleet.routing import Help, Load
 from fleet.sql import statements
+from fleet.values import Recorded
 
 _SQL = statements("traffic")
 

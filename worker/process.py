@@ -20,9 +20,10 @@ from worker.claims import Claims
 from worker.codecs import Codecs
 from worker.device import Device
 from worker.engine.arena import share_arena
+from worker.engine.model_folder import ModelVersion
 from worker.engine.providers import prove_providers
 from worker.engine.registry import Registry
-from worker.engine.repository import ModelVersion, Repository
+from worker.engine.repository import Repository
 from worker.engine.session import SessionSetup
 from worker.exits import ExitCode, end_process
 from worker.helping import Helping

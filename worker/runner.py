@@ -30,8 +30,9 @@ from worker.claims import Claims
 from worker.codecs import Codecs
 from worker.contract import Encoded, Source, TaskParams
 from worker.device import Device
+from worker.engine.loaded import LoadedModel
 from worker.engine.manifest import faults
-from worker.engine.registry import LoadedModel, Registry
+from worker.engine.registry import Registry
 from worker.forgiveness import goes_back
 from worker.helping import Helping
 from worker.leases import Held, LeaseKeeper

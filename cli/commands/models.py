@@ -76,7 +76,7 @@ def check(
     """Check a model's folder on this machine: its files, its graph, and whether they fit the task."""
     folder = _folder(model)
     with needs("worker", "checking a model"):
-        from worker.engine.repository import check_model
+        from worker.engine.model_folder import check_model
     faults = check_model(folder)
     if as_json:
         print_json({"folder": str(folder), "faults": faults})

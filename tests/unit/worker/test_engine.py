@@ -14,9 +14,10 @@ from fleet.contracts import Pool
 from fleet.errors import ModelError, NotFound, RunStopped
 from fleet.settings import CPU_PROVIDER, Settings
 from worker.engine.manifest import read_manifest
+from worker.engine.model_folder import check_model
 from worker.engine.providers import PROBE_GRAPH, prove_providers
 from worker.engine.registry import Registry
-from worker.engine.repository import Repository, check_model
+from worker.engine.repository import Repository
 from worker.engine.session import Session, SessionSetup
 from worker.stop import StopReason, StopToken
 from worker.tasks import find_tasks
