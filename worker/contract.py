@@ -110,6 +110,14 @@ class Model(Protocol):
         """One inference. Raises RunStopped when the job was cancelled, drained or is past its deadline."""
         ...
 
+    def batched(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
+        """As `run`, for feeds whose first axis is that of a batch: its rows may share a run with those of other jobs.
+
+        Answers with the rows of these feeds alone, as an unbatched run would have. Where the model's author has not
+        asked for batches it is `run`. Raises RunStopped and ModelError as `run` does, for these rows alone.
+        """
+        ...
+
     def pretend(self, cpu_s: float) -> None:
         """Waits as long as a run of `cpu_s` seconds on a CPU would take here: less on a simulated GPU that is faster.
 

@@ -54,6 +54,9 @@ class RunnableModel:
         self._wait((time.monotonic() - began) * (1 / self._speed - 1))
         return outputs
 
+    def batched(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
+        return self.run(feeds)
+
     def pretend(self, cpu_s: float) -> None:
         self._wait(cpu_s / self._speed)
 
