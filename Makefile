@@ -1,8 +1,8 @@
 # Needs GNU make and Python 3.11 or newer. Everything is installed into .venv, once; `make clean` takes it away.
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test check lint types imports format env lock clean run-env dev-env chaos fuzz
-BENCHMARKS := bench-segmentation bench-interactive bench-memory bench-footprint bench-up bench-noop bench-cancel bench-record bench-routing
+.PHONY: help demo test check lint types imports format env lock clean run-env dev-env chaos fuzz parity
+BENCHMARKS := bench-segmentation bench-interactive bench-memory bench-footprint bench-up bench-noop bench-cancel bench-record bench-routing bench-batcher bench-cache bench-embeddings bench-bulk
 .PHONY: $(BENCHMARKS)
 BIN := .venv/bin
 
@@ -40,6 +40,10 @@ bench-up: run-env ## How long until the local stack answers
 bench-noop: run-env ## What a job costs besides its model
 bench-record: dev-env ## The record with five million jobs against five thousand
 bench-routing: dev-env ## Where jobs run and how long they wait: simulated, and with real workers
+bench-batcher: dev-env ## Many clients of a small model: bare runtime, engine, whole fleet
+bench-bulk: dev-env ## A file of a million texts as one job, its worker killed in the middle or not
+bench-embeddings: dev-env ## Embeddings over HTTP: bare runtime, fleet, and others that make them
+bench-cache: dev-env ## Which models stay in memory: reloads, what loading does to others, what comes back
 bench-cancel: dev-env ## How fast a running inference stops
 bench-interactive: dev-env ## Short jobs beside running volumes, against an idle machine
 $(BENCHMARKS): bench-%:
@@ -51,6 +55,9 @@ chaos: dev-env ## Ten minutes of jobs while everything around them fails: nothin
 fuzz: dev-env ## Ten thousand damaged files through the decoders: no crash, no hang, nothing left
 	@$(BIN)/python benchmarks/fuzz.py $(ARGS)
 
+parity: dev-env ## Vectors of texts against sentence-transformers (puts PyTorch into .venv-parity)
+	@$(BIN)/python benchmarks/parity_embeddings.py $(ARGS)
+
 env: ## Write .env for docker compose, with fresh secrets
 	@sh docker/make-env.sh
 
@@ -59,7 +66,7 @@ lock: ## Choose and pin all packages anew (needs uv)
 	@bash requirements/lock.sh
 
 clean: ## Remove .venv, caches and build results
-	@rm -rf .venv dist build out .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	@rm -rf .venv .venv-parity dist build out .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 
 run-env: ; @sh requirements/install.sh run
 dev-env: ; @sh requirements/install.sh dev

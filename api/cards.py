@@ -15,7 +15,7 @@ from referencing import Registry
 from api.problems import pointer
 from fleet.card import Card
 from fleet.catalogue import Catalogue
-from fleet.errors import ValidationFailed
+from fleet.errors import NoCapableWorker, ValidationFailed
 from fleet.routing import Member
 
 #: Seconds. A job may be routed to a pool whose last worker died as long ago.
@@ -29,6 +29,20 @@ class CheckedCard:
 
     card: Card
     validator: Draft202012Validator
+    #: Nobody is to serve it, until it is loaded again.
+    unloaded: bool = False
+
+    def check_served(self) -> None:
+        """Raises NoCapableWorker `model-unloaded`."""
+        if self.unloaded:
+            card = self.card
+            raise NoCapableWorker(
+                f"version {card.version} of the model {card.name!r} was unloaded: POST "
+                f"/api/v1/models/{card.name}/versions/{card.version}/load to serve it again, or name another version",
+                code="model-unloaded",
+                model=card.name,
+                version=card.version,
+            )
 
     def check_params(self, params: dict[str, Any]) -> None:
         """Raises ValidationFailed that lists every fault."""
@@ -49,19 +63,20 @@ class Cards:
         self._cards: dict[tuple[str, int | None], tuple[float, CheckedCard]] = {}
         self._workers: dict[None, tuple[float, tuple[Member, ...]]] = {}
 
-    def get(self, name: str, version: int | None) -> CheckedCard:
-        """The card of that version, by default the highest. Raises NotFound `model-not-found`."""
-        return _kept(self._cards, (name, version), lambda: self._checked(name, version))
+    def get(self, reference: str, version: int | None) -> CheckedCard:
+        """See `Catalogue.get`."""
+        return _kept(self._cards, (reference, version), lambda: self._checked(reference, version))
 
     def members(self) -> tuple[Member, ...]:
         """The workers that are alive and take jobs."""
         return _kept(self._workers, None, self._alive)
 
-    def _checked(self, name: str, version: int | None) -> CheckedCard:
-        card = self._catalogue.get(name, version).card
+    def _checked(self, reference: str, version: int | None) -> CheckedCard:
+        entry = self._catalogue.get(reference, version)
+        card = entry.card
         # The empty registry: a schema may refer to its own parts and to nothing that would be fetched.
         registry: Registry[Any] = Registry()
-        return CheckedCard(card, Draft202012Validator(card.params_schema, registry=registry))
+        return CheckedCard(card, Draft202012Validator(card.params_schema, registry=registry), entry.unloaded)
 
     def _alive(self) -> tuple[Member, ...]:
         return tuple(worker.member() for worker in self._catalogue.workers() if not worker.word.draining)

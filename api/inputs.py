@@ -3,18 +3,19 @@
 A reference leads to bytes of the caller's tenant and nowhere else, and the bytes are there when the job is stored.
 """
 
-import base64
-import binascii
 from collections.abc import Sequence
 from dataclasses import dataclass
-from uuid import UUID
+from uuid import UUID, uuid4
 
+from api.inline import parse_data
 from api.requests import InputRequest, ObjectKey
 from fleet.card import Card
-from fleet.contracts import InlineInput, JobInput, MediaKind, ObjectRef
-from fleet.errors import ForeignObject, InputTooLarge, NotFound, ValidationFailed
+from fleet.contracts import InlineInput, JobInput, LinkInput, MediaKind, ObjectRef
+from fleet.errors import ForeignObject, InputTooLarge, NotFound, UrlRefused, ValidationFailed
 from fleet.jobs import JobStore
-from fleet.objects import ObjectStore
+from fleet.objects import ObjectStore, upload_key
+from fleet.outward import Outward
+from fleet.tensors import TASK_NAME
 from fleet.uploads import Upload, UploadStore
 
 #: Bytes of an input that may lie in the job's row.
@@ -31,22 +32,35 @@ class Resolved:
 
 
 class Inputs:
-    def __init__(self, uploads: UploadStore, jobs: JobStore, objects: ObjectStore) -> None:
+    def __init__(
+        self, uploads: UploadStore, jobs: JobStore, objects: ObjectStore, outward: Outward, *, upload_ttl_s: float
+    ) -> None:
+        """`outward` judges URLs that a worker will go to."""
         self._uploads = uploads
         self._jobs = jobs
         self._objects = objects
+        self._outward = outward
+        self._upload_ttl_s = upload_ttl_s
 
-    def resolve(self, requests: Sequence[InputRequest], tenant: str, card: Card) -> Resolved:
-        """Raises ValidationFailed, ForeignObject, InputTooLarge, NotFound, DependencyError."""
-        check_count(len(requests), card)
+    def resolve(self, requests: Sequence[InputRequest], tenant: str, card: Card, task: str) -> Resolved:
+        """Of a job that does `task` with the model.
+
+        Raises ValidationFailed, ForeignObject, InputTooLarge, NotFound, DependencyError.
+        """
+        check_count(len(requests), card, task)
         wanted = [request.upload for request in requests if request.upload is not None]
         known = self._uploads.get_many(wanted, tenant) if wanted else {}
         inputs: list[JobInput] = []
         used: list[UUID] = []
         jobs: list[UUID] = []
         for number, request in enumerate(requests):
+            if request.url is not None:
+                inputs.append(JobInput(link=self._link(request, request.url, number, card, task)))
+                continue
             if request.data is not None:
-                inputs.append(JobInput(inline=_inline(request, request.data, number)))
+                given, stored = self._given(request, number, tenant, card, task)
+                inputs.append(given)
+                used += [stored] if stored else []
                 continue
             if request.object is not None:
                 upload, reference, source_job = self._owned(request.object, tenant)
@@ -83,6 +97,38 @@ class Inputs:
                 size=size,
             )
 
+    def _link(self, request: InputRequest, url: str, number: int, card: Card, task: str) -> LinkInput:
+        where = f"#/inputs/{number}/url"
+        if not _pictures(card, task):
+            detail = f"only pictures are fetched from a URL, and the model {card.name!r} reads none: upload the bytes"
+            raise ValidationFailed(f"{where}: {detail}", [{"detail": detail, "pointer": where}])
+        try:
+            self._outward.check(url)
+        except UrlRefused as error:
+            raise UrlRefused(f"{where}: {error.message}", code=error.code) from error
+        return LinkInput(url=url, name=request.name)
+
+    def _given(
+        self, request: InputRequest, number: int, tenant: str, card: Card, task: str
+    ) -> tuple[JobInput, UUID | None]:
+        """Few bytes lie in the job's row; a larger picture becomes an upload of the tenant, whose id comes second."""
+        inline = parse_data(request, number)
+        size = len(inline.content)
+        if size <= MAX_INLINE_BYTES:
+            few = InlineInput(data=inline.text, name=request.name, media_type=inline.media_type)
+            return JobInput(inline=few), None
+        if not _pictures(card, task):
+            raise InputTooLarge(
+                f"#/inputs/{number}/data: inline data has at most {MAX_INLINE_BYTES} bytes, not {size}: upload it "
+                "(POST /api/v1/uploads)",
+                max_bytes=MAX_INLINE_BYTES,
+            )
+        upload_id, name = uuid4(), request.name or "picture"
+        key = upload_key(tenant, upload_id, name)
+        reference = self._objects.put_bytes(key, inline.content, media_type=inline.media_type, name=name)
+        self._uploads.create(upload_id, tenant, reference, ttl_s=self._upload_ttl_s, complete=True)
+        return JobInput(object=reference), upload_id
+
     def _owned(self, wanted: ObjectKey, tenant: str) -> tuple[Upload | None, ObjectRef, UUID | None]:
         if wanted.bucket != self._objects.bucket:
             raise ForeignObject(
@@ -111,36 +157,22 @@ class Inputs:
         return next((artifact.object for artifact in job.artifacts if artifact.object.key == key), None)
 
 
-def check_count(count: int, card: Card) -> None:
+def _pictures(card: Card, task: str) -> bool:
+    return card.accepts is MediaKind.IMAGE and task != TASK_NAME
+
+
+def check_count(count: int, card: Card, task: str) -> None:
     """Raises ValidationFailed when a model is given more or fewer inputs than it reads."""
-    if card.accepts is MediaKind.NONE:
+    if task == TASK_NAME:
+        fits, needed = count == 1, f"exactly one input for the task {TASK_NAME!r}, a bundle of tensors"
+    elif card.accepts is MediaKind.NONE:
         fits, needed = count == 0, "no input"
     elif card.accepts is MediaKind.VOLUME:
         fits, needed = count == 1, "exactly one input, a volume"
+    elif card.accepts is MediaKind.TEXT:
+        fits, needed = True, "its texts in the params or as inputs"
     else:
         fits, needed = count >= 1, "at least one input"
     if not fits:
         message = f"the model {card.name!r} takes {needed}, not {count}"
         raise ValidationFailed(message, [{"detail": message, "pointer": "#/inputs"}])
-
-
-def _inline(request: InputRequest, data: str, number: int) -> InlineInput:
-    where = f"#/inputs/{number}/data"
-    if len(data) > (MAX_INLINE_BYTES + 2) // 3 * 4:
-        raise InputTooLarge(
-            f"{where}: inline data has at most {MAX_INLINE_BYTES} bytes: upload larger inputs (POST /api/v1/uploads)",
-            max_bytes=MAX_INLINE_BYTES,
-        )
-    try:
-        size = len(base64.b64decode(data, validate=True))
-    except (binascii.Error, ValueError) as error:
-        detail = "is not base64 (standard alphabet, padded, no line breaks)"
-        raise ValidationFailed(f"{where} {detail}", [{"detail": detail, "pointer": where}]) from error
-    if size == 0:
-        raise ValidationFailed(f"{where} is empty", [{"detail": "is empty", "pointer": where}], code="empty-input")
-    if size > MAX_INLINE_BYTES:
-        raise InputTooLarge(
-            f"{where}: inline data has at most {MAX_INLINE_BYTES} bytes, not {size}: upload it (POST /api/v1/uploads)",
-            max_bytes=MAX_INLINE_BYTES,
-        )
-    return InlineInput(data=data, name=request.name, media_type=request.media_type or "application/octet-stream")

@@ -1,9 +1,9 @@
 """The orphan walk: through the whole bucket, page by page, for objects that no job can ever need.
 
 What may lie there without a job: results of attempts that lost (a worker killed between its last object and its commit,
-or one that woke up after its lease), bytes that came through a signed URL after their upload was deleted, and multipart
-uploads that nobody ended. The record decides, never the object's age alone, and it is asked after the listing: an
-attempt that is not the current one of its job then can never become it.
+or one that woke up after its lease), files of models likewise, bytes that came through a signed URL after their upload
+was deleted, and multipart uploads that nobody ended. The record decides, never the object's age alone, and it is asked
+after the listing: an attempt that is not the current one of its job then can never become it.
 
 The bucket holds the name of its record. A walk that finds another name removes nothing: two fleets that share a bucket
 by mistake, or a new database beside old objects, must cost no data.
@@ -21,12 +21,14 @@ from api.steps import Steps
 from fleet.contracts import ObjectRef
 from fleet.errors import Conflict, NotFound
 from fleet.logs import get_logger
+from fleet.model_names import MAX_VERSION
 from fleet.objects import Found, ObjectStore
+from fleet.parts import part_of
 from fleet.retention import Retention
 
 #: Holds the name of the record that the bucket belongs to, and tells the store's clock.
 OWNER_KEY = "fleet-record"
-_PLACES = ("results/", "uploads/")
+_PLACES = ("results/", "uploads/", "models/")
 _PAGE = 1000
 #: Of each minute.
 _BUDGET_S = 10.0
@@ -110,7 +112,7 @@ class OrphanWalk:
         if refused:
             log.warning("orphans not removed", count=len(refused), reasons=sorted(set(refused.values())))
         removed = len(orphans) - len(refused)
-        self._steps.did("orphan-result" if place == "results/" else "orphan-upload", removed)
+        self._steps.did(f"orphan-{place.removesuffix('s/')}", removed)
         walk.seen += len(found)
         walk.removed += removed
         walk.after = found[-1].key if found else None
@@ -126,14 +128,31 @@ class OrphanWalk:
         self._steps.did("multipart-ended", len(orphans))
 
     def _orphans(self, place: str, found: Sequence[Found]) -> list[Found]:
-        return self._orphan_results(found) if place == "results/" else self._orphan_uploads(found)
+        match place:
+            case "results/":
+                return self._orphan_results(found)
+            case "models/":
+                return self._orphan_models(found)
+        return self._orphan_uploads(found)
 
     def _orphan_results(self, found: Sequence[Found]) -> list[Found]:
         attempts = [(item, attempt_of(item.key)) for item in found]
         known = [(item, *attempt) for item, attempt in attempts if attempt is not None]
-        fates = self._retention.fates(list({job_id for _, job_id, _ in known}))
-        return [
+        parts = [(item, part[0]) for item in found if (part := part_of(item.key)) is not None]
+        fates = self._retention.fates(list({job_id for _, job_id, _ in known} | {job_id for _, job_id in parts}))
+        needless = [
             item for item, job_id, attempt in known if (fate := fates.get(job_id)) is None or not fate.may_need(attempt)
+        ]
+        # Parts serve all later attempts, and nobody once the job has ended.
+        return needless + [item for item, job_id in parts if (fate := fates.get(job_id)) is None or fate.state.ended]
+
+    def _orphan_models(self, found: Sequence[Found]) -> list[Found]:
+        known = [(item, *version) for item in found if (version := version_of(item.key)) is not None]
+        needed_from = self._retention.model_fates(list({(name, version) for _, name, version, _ in known}))
+        return [
+            item
+            for item, name, version, attempt in known
+            if (name, version) not in needed_from or attempt < needed_from[name, version]
         ]
 
     def _orphan_uploads(self, found: Sequence[Found]) -> list[Found]:
@@ -156,6 +175,16 @@ def attempt_of(key: str) -> tuple[UUID, int] | None:
         case ["results", job_id, attempt, _, *_] if attempt.isascii() and attempt.isdecimal():
             found = _id(job_id)
             return None if found is None else (found, int(attempt))
+    return None
+
+
+def version_of(key: str) -> tuple[str, int, int] | None:
+    """Name, version and attempt to bring it in; None for what is not named as the model house names its files."""
+    match key.split("/"):
+        case ["models", name, version, attempt, _, *_] if all(
+            part.isascii() and part.isdecimal() and int(part[:11]) <= MAX_VERSION for part in (version, attempt)
+        ):
+            return name, int(version), int(attempt)
     return None
 
 

@@ -1,36 +1,22 @@
 """What callers may send, as types. Unknown fields are errors."""
 
-from collections.abc import Iterator
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
 from pydantic import AfterValidator, Field, model_validator
 
 from api.names import clean_name
-from fleet.contracts import Lane, ModelName, PriorityName, Sha256
+from fleet.contracts import Lane, PriorityName, Sha256
+from fleet.model_names import ModelReference
+from fleet.plain import check_plain
 from fleet.values import Frozen
 from fleet.webhook_values import ENDINGS, JobEvent
 
 _DAY_S = 86_400.0
 
 
-def _texts(value: Any) -> Iterator[str]:
-    """Every text in a JSON value, keys included. The value's depth is bounded by the parser."""
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, dict):
-        for name, member in value.items():
-            yield name
-            yield from _texts(member)
-    elif isinstance(value, list):
-        for member in value:
-            yield from _texts(member)
-
-
 def _storable(value: Any) -> Any:
-    """PostgreSQL keeps every text but one with a NUL."""
-    if any("\0" in text for text in _texts(value)):
-        raise ValueError("a text must not contain the NUL character (\\u0000)")
+    check_plain(value)
     return value
 
 
@@ -59,21 +45,29 @@ class ObjectKey(Frozen):
 
 
 class InputRequest(Frozen):
-    """Exactly one of `upload`, `object` and `data`."""
+    """Exactly one of `upload`, `object`, `data` and `url`."""
 
     upload: UUID | None = Field(default=None, description="id of an upload of yours")
     object: ObjectKey | None = Field(default=None, description="an upload or a result of yours")
-    data: str | None = Field(default=None, description="base64 of 1 byte to 64 KiB")
-    name: GivenName | None = Field(default=None, description="with `data`: the file name, a hint at the format")
+    data: str | None = Field(
+        default=None,
+        description="base64, or a data URI with it, of 1 byte to 64 KiB; of a picture as much as MAX_BODY_BYTES takes",
+    )
+    url: str | None = Field(
+        default=None, min_length=1, max_length=4096, description="of a picture, which the worker fetches"
+    )
+    name: GivenName | None = Field(default=None, description="with `data` or `url`: the file name")
     media_type: MediaType | None = Field(default=None, description="with `data`")
 
     @model_validator(mode="after")
     def _one_source(self) -> "InputRequest":
-        given = [field for field in ("upload", "object", "data") if getattr(self, field) is not None]
+        given = [field for field in ("upload", "object", "data", "url") if getattr(self, field) is not None]
         if len(given) != 1:
-            raise ValueError(f"exactly one of `upload`, `object` and `data` is needed, not {len(given)}")
-        if self.data is None and (self.name is not None or self.media_type is not None):
-            raise ValueError("`name` and `media_type` go with `data` only")
+            raise ValueError(f"exactly one of `upload`, `object`, `data` and `url` is needed, not {len(given)}")
+        if self.name is not None and self.data is None and self.url is None:
+            raise ValueError("`name` goes with `data` and `url` only")
+        if self.media_type is not None and self.data is None:
+            raise ValueError("`media_type` goes with `data` only")
         return self
 
 
@@ -87,8 +81,8 @@ class CallbackRequest(Frozen):
 
 
 class JobRequest(Frozen):
-    model: ModelName
-    version: int | None = Field(default=None, ge=1, le=2**31 - 1, description="null: the highest")
+    model: ModelReference = Field(description="`name`, `name@alias` or `name@3`")
+    version: int | None = Field(default=None, ge=1, le=2**31 - 1, description="null: that of `default`, else highest")
     task: str | None = Field(default=None, max_length=128, description="given, it must be the model's")
     inputs: list[InputRequest] = Field(default_factory=list, max_length=256)
     params: Params = Field(default_factory=dict, description="checked against the model's `params_schema`")

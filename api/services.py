@@ -7,9 +7,13 @@ from fastapi import Depends, Request
 
 from api.dispatcher import Dispatcher
 from api.doorbell import Doorbell
+from api.embedding_calls import EmbeddingCalls
 from api.event_streams import EventStreams
 from api.forecasts import Forecasts
+from api.kserve.job import Inference
+from api.kserve.serving import Serving
 from api.measures import Measures
+from api.model_house import ModelHouse
 from api.overview import Overview
 from api.readiness import Readiness
 from api.reconciler import Reconciler
@@ -46,6 +50,10 @@ class Services:
     forecasts: Forecasts
     overview: Overview
     tickets: Tickets
+    models: ModelHouse
+    serving: Serving
+    inference: Inference
+    embedding_calls: EmbeddingCalls
     waiters: Waiters
     event_streams: EventStreams
     reconciler: Reconciler

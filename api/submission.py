@@ -7,7 +7,10 @@ allows is stored without being published: the leader's dispatcher does that when
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Any
 from uuid import UUID
+
+from pydantic import ValidationError
 
 from api.callbacks import Callbacks
 from api.cards import Cards
@@ -15,8 +18,10 @@ from api.inputs import Inputs
 from api.ledger import Ledger
 from api.limits import Limits
 from api.measures import Measures
+from api.problems import pointer
 from api.requests import JobRequest
 from api.traffic import TrafficReader
+from fleet import tensors
 from fleet.broker import Broker, shadow_name
 from fleet.card import Card
 from fleet.contracts import DevicePolicy, Job, JobInput, Lane, Pool
@@ -73,13 +78,15 @@ class Submission:
         self._default_deadline_s = default_deadline_s
         self._default_retention_s = default_retention_s
 
-    def submit(self, request: JobRequest, caller: Caller, job_id: UUID) -> Submitted:
+    def submit(self, request: JobRequest, caller: Caller, job_id: UUID, body_print: str | None = None) -> Submitted:
         """Raises FleetError; when it returns, the job is stored: one statement where the card is fresh.
 
-        A repeat under the same key returns the first job, whatever became of its inputs since.
+        A repeat under the same key returns the first job, whatever became of its inputs since. What makes a request a
+        repeat is `body_print`, by default the whole of it.
         """
-        # Defaults are left out: a request that spells them out is the same request.
-        body_print = fingerprint(request.model_dump(mode="json", exclude_defaults=True))
+        if body_print is None:
+            # Defaults are left out: a request that spells them out is the same request.
+            body_print = fingerprint(request.model_dump(mode="json", exclude_defaults=True))
         if caller.idempotency_key is not None:
             earlier = self._jobs.find_by_key(caller.tenant, caller.idempotency_key, body_print)
             if earlier is not None:
@@ -105,8 +112,12 @@ class Submission:
     def _stored(self, request: JobRequest, caller: Caller, job_id: UUID, body_print: str) -> Submitted:
         checked = self._cards.get(request.model, request.version)
         card = checked.card
-        _check_task(request.task, card)
-        checked.check_params(request.params)
+        checked.check_served()
+        task = _task(request.task, card)
+        if task == card.task:
+            checked.check_params(request.params)
+        else:
+            _check_tensor_params(request.params)
         callback = self._callbacks.checked(request.callback)
         lane = request.lane or card.lane
         seen = self._traffic.now()
@@ -114,12 +125,12 @@ class Submission:
         if request.when_no_worker == "refuse":
             _check_workers(fleet, card, lane)
         with self._limits.admitted(lane, caller.tenant):
-            resolved = self._inputs.resolve(request.inputs, caller.tenant, card)
+            resolved = self._inputs.resolve(request.inputs, caller.tenant, card, task)
             way = self._route(fleet, card, lane, request, resolved.inputs)
             new = NewJob(
                 id=job_id,
                 tenant=caller.tenant,
-                task=card.task,
+                task=task,
                 model=card.name,
                 version=card.version,
                 lane=way.lane,
@@ -203,7 +214,22 @@ def _check_workers(fleet: Fleet, card: Card, lane: Lane) -> None:
         )
 
 
-def _check_task(task: str | None, card: Card) -> None:
-    if task is not None and task != card.task:
-        message = f"the model {card.name!r} does {card.task!r}, not {task!r}: leave `task` out or name that one"
-        raise ValidationFailed(message, [{"detail": message, "pointer": "#/task"}], code="task-mismatch")
+def _task(asked: str | None, card: Card) -> str:
+    """What is done with the model: its own task, or its graph run on the tensors that are given."""
+    if asked in (None, card.task):
+        return card.task
+    if asked == tensors.TASK_NAME and card.inputs:
+        return tensors.TASK_NAME
+    also = f" or {tensors.TASK_NAME!r}" if card.inputs else ""
+    message = f"the model {card.name!r} does {card.task!r}{also}, not {asked!r}: leave `task` out or name that one"
+    raise ValidationFailed(message, [{"detail": message, "pointer": "#/task"}], code="task-mismatch")
+
+
+def _check_tensor_params(params: dict[str, Any]) -> None:
+    """Raises ValidationFailed."""
+    try:
+        tensors.TensorParams.model_validate(params)
+    except ValidationError as error:
+        faults = [{"detail": fault["msg"], "pointer": pointer(["params", *fault["loc"]])} for fault in error.errors()]
+        told = "; ".join(f"{fault['pointer']}: {fault['detail']}" for fault in faults[:3])
+        raise ValidationFailed(f"the params do not fit the task {tensors.TASK_NAME!r}: {told}", faults) from error

@@ -1,7 +1,8 @@
-"""The sweeper: removes what was deleted, what has been kept long enough, and what belongs to nobody.
+"""The sweeper: removes what was deleted, what has been kept long enough, and what nobody needs.
 
 In every api process, at work in the one that leads, in a thread of its own: it waits for the object store, and nothing
-else shall. Every two seconds it looks for deleted jobs, every minute for expired ones and for orphans.
+else shall. Every two seconds it looks for deleted jobs and for parts of ended ones, every minute for expired jobs and
+for orphans.
 """
 
 import threading
@@ -12,6 +13,7 @@ from api.measures import Measures
 from api.orphans import OrphanWalk
 from api.removal import Removal
 from api.steps import Steps
+from fleet.parts import PartStore
 from fleet.retention import Hidden, Retention
 from fleet.settings import Settings
 
@@ -31,6 +33,7 @@ class Sweeper:
         *,
         retention: Retention,
         removal: Removal,
+        parts: PartStore,
         orphans: OrphanWalk,
         steps: Steps,
         measures: Measures,
@@ -38,6 +41,7 @@ class Sweeper:
     ) -> None:
         self._retention = retention
         self._removal = removal
+        self._parts = parts
         self._orphans = orphans
         self._steps = steps
         self._measures = measures
@@ -62,11 +66,19 @@ class Sweeper:
     def tick(self) -> None:
         """Deletions first: somebody waits for them."""
         self._steps.run("deletions", self.remove_hidden)
+        self._steps.run("parts", self.remove_parts)
         if time.monotonic() - self._expired_at >= _EXPIRE_EVERY_S:
             self._expired_at = time.monotonic()
             self._steps.run("retention", self.expire)
             self._steps.run("orphans", lambda: self._orphans.go_on(self._stop))
             self._steps.run("sweep-lag", lambda: self._measures.sweep_lag(self._retention.hidden_for_s()))
+
+    def remove_parts(self) -> None:
+        """What attempts have kept of jobs that have ended since."""
+        for job in self._parts.needless(_BATCH):
+            if self._stop.is_set():
+                return
+            self._steps.did("part-removed", self._parts.remove(job), job_id=str(job.job_id))
 
     def expire(self) -> None:
         """Hides and removes jobs whose time is over, batch by batch, so that a store that is away holds up the rest."""
@@ -95,7 +107,9 @@ class Sweeper:
             last = batch[-1]
 
 
-def build_sweeper(settings: Settings, removal: Removal, measures: Measures, leading: Callable[[], bool]) -> Sweeper:
+def build_sweeper(
+    settings: Settings, removal: Removal, parts: PartStore, measures: Measures, leading: Callable[[], bool]
+) -> Sweeper:
     retention, steps = removal.retention, Steps(measures)
     orphans = OrphanWalk(
         retention,
@@ -105,5 +119,11 @@ def build_sweeper(settings: Settings, removal: Removal, measures: Measures, lead
         every_s=settings.orphan_sweep_every_s,
     )
     return Sweeper(
-        retention=retention, removal=removal, orphans=orphans, steps=steps, measures=measures, leading=leading
+        retention=retention,
+        removal=removal,
+        parts=parts,
+        orphans=orphans,
+        steps=steps,
+        measures=measures,
+        leading=leading,
     )

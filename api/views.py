@@ -10,21 +10,16 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from api.forecasts import Forecast
 from api.foresight import Range
-from fleet.catalogue import Entry
 from fleet.contracts import (
     AttemptNote,
     Callback,
-    DevicePolicy,
     Job,
     JobError,
     JobInput,
     Lane,
-    MediaKind,
     ObjectRef,
-    Pool,
     PriorityName,
     RanOn,
-    ResultKind,
     ShownState,
 )
 from fleet.cost import Basis
@@ -141,32 +136,6 @@ class TicketView(View):
     expires_at: Moment
 
 
-class ModelView(View):
-    name: str
-    version: int
-    versions: list[int]
-    task: str
-    description: str
-    licence: str
-    accepts: MediaKind
-    returns: ResultKind
-    params_schema: dict[str, Any]
-    lane: Lane
-    device: DevicePolicy
-    size_bytes: int
-    sha256: str
-    labels: dict[int, str]
-    execution_timeout_s: float
-    deadline_s: float | None
-    max_attempts: int
-    expected_s: dict[Pool, float] = Field(description="of a typical job, as the card says: used until it was measured")
-    ready_workers: int
-
-
-class ModelListView(View):
-    models: list[ModelView]
-
-
 def job_view(job: Job, base_url: str, forecast: Forecast | None = None) -> JobView:
     artifacts = [
         ArtifactView(
@@ -240,10 +209,9 @@ def _input_view(item: JobInput) -> InputView:
     if item.object is not None:
         stored = item.object
         return InputView(name=stored.name, size=stored.size, media_type=stored.media_type, sha256=stored.sha256)
-    assert item.inline is not None  # noqa: S101 (a row holds one or the other)
+    if item.link is not None:
+        link = item.link
+        return InputView(name=link.name, size=link.size, media_type="application/octet-stream", sha256=link.sha256)
+    assert item.inline is not None  # noqa: S101 (a row holds one of the three)
     inline = item.inline
     return InputView(name=inline.name, size=item.size, media_type=inline.media_type, sha256=None)
-
-
-def model_view(entry: Entry) -> ModelView:
-    return ModelView(**entry.card.model_dump(), versions=entry.versions, ready_workers=entry.ready_workers)

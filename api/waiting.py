@@ -15,6 +15,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from starlette.concurrency import run_in_threadpool
 
+from api.reading import Reader
 from fleet.broker import ENDED_CHANNEL
 from fleet.contracts import Job
 from fleet.errors import DependencyError
@@ -59,7 +60,7 @@ class Bell:
         self._rung.clear()
         return True
 
-    async def end_of(self, job: Job, read: Callable[[], Job], wait_s: float) -> Job:
+    async def end_of(self, job: Job, wait_s: float) -> Job:
         """The job once it has ended, or as it was last seen: after `wait_s` seconds, or when the record fails.
 
         Raises NotFound when it is deleted meanwhile.
@@ -70,7 +71,7 @@ class Bell:
         while not (job.state.ended or over or self.closing):
             over = not await self.heard(max(0.0, ends_at - clock()))
             try:
-                job = await run_in_threadpool(read)
+                job = await self._waiters.reader.job(job.id)
             except DependencyError as error:
                 log.warning("a waiter leaves early", job_id=str(job.id), error=error.code)
                 over = True
@@ -80,7 +81,10 @@ class Bell:
 class Waiters:
     """`start` and `close` with the process; `listen` before the moment that must not be missed."""
 
-    def __init__(self, redis_url: str, standings: Callable[[Sequence[UUID]], Mapping[UUID, Standing]]) -> None:
+    def __init__(
+        self, redis_url: str, standings: Callable[[Sequence[UUID]], Mapping[UUID, Standing]], reader: Reader
+    ) -> None:
+        self.reader = reader
         self._redis_url = redis_url
         self._standings = standings
         self._bells: dict[UUID, set[Bell]] = {}

@@ -27,13 +27,13 @@ class Exit(IntEnum):
 
 MEANINGS = {
     Exit.OK: "done",
-    Exit.FAILED: "the job failed, or a check found faults",
+    Exit.FAILED: "the job or an import failed, or a check found faults",
     Exit.USAGE: "wrong usage, or the server refused the request as invalid",
     Exit.NOT_FOUND: "no such job, model or upload",
     Exit.UNAUTHORIZED: "the API key is missing or not accepted",
     Exit.UNREACHABLE: "the server, or something it needs, does not answer",
     Exit.STOPPED: "the job was cancelled or has expired",
-    Exit.TIMEOUT: "the time given was not enough; the job goes on",
+    Exit.TIMEOUT: "the time given was not enough; the job, or import, goes on",
     Exit.CONFLICT: "not possible in the present state, for instance cancelling an ended job",
     Exit.LOCAL: "something on this machine: a file, the disk, a transfer, a missing extra",
     Exit.INTERRUPTED: "interrupted with Ctrl-C; a submitted job goes on",
@@ -44,7 +44,12 @@ _HINTS = {
     "unauthorized": "set FLEET_API_KEY to a key of this server",
     "forbidden": "this key may not do that",
     "no-capable-worker": "`fleet top` shows who is there; without --refuse-without-worker the job waits",
-    "model-not-found": "`fleet models list` shows the models that the workers hold",
+    "model-not-found": "`fleet models list` shows the models that the fleet can run",
+    "model-importing": "`fleet models versions NAME` shows how far it is",
+    "model-unloaded": "`fleet models load NAME VERSION` puts it back into service",
+    "model-not-ready": "`fleet models status NAME` shows what the workers say",
+    "version-exists": "leave --version out to get the next number",
+    "version-in-use": "`fleet models alias NAME ALIAS VERSION` points it elsewhere; --force removes it all the same",
     "job-not-ended": "`fleet jobs wait ID` waits for it",
     "job-not-found": "`fleet jobs list` shows your jobs",
     "idempotency-key-reused": "the key stands for another request: choose a new one",
@@ -106,6 +111,7 @@ def _of_client(error: BaseException) -> Exit:
 
     for kind, exit_code in (
         (client.JobFailed, Exit.FAILED),
+        (client.ImportFailed, Exit.FAILED),
         (client.JobEnded, Exit.STOPPED),
         (client.InputUnusable, Exit.USAGE),
         (client.InvalidRequest, Exit.USAGE),

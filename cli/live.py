@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
-    from fleet_client import JobRecord, Transfer
+    from fleet_client import JobRecord, ModelVersion, Transfer
 
 
 class Live:
@@ -45,6 +45,15 @@ class Live:
             self._draw(self._bar, "job", step, record.progress)
         elif step != self._said:
             sys.stderr.write(f"{record.id} {step}\n")
+        self._said = step
+
+    def arriving(self, version: "ModelVersion") -> None:
+        """For `Client.wait_for_model`."""
+        step = f"{version.state}: {version.stage}" if version.stage else version.state
+        if self._bar is not None:
+            self._draw(self._bar, "model", f"{version.name}@{version.version} {step}", version.progress)
+        elif step != self._said:
+            sys.stderr.write(f"{version.name}@{version.version} {step}\n")
         self._said = step
 
     def _draw(self, bar: "Progress", row: str, text: str, done: float) -> None:

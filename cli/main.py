@@ -12,6 +12,7 @@ from cli.lazy import group_class
 
 COMMANDS = {
     "submit": "cli.commands.submit:submit",
+    "embed": "cli.commands.embed:embed",
     "jobs": "cli.commands.jobs:app",
     "models": "cli.commands.models:app",
     "webhooks": "cli.commands.webhooks:app",

@@ -157,6 +157,7 @@ def _facts(record: "JobRecord", files: Sequence[Path]) -> Table:
             ("provider", _provider(record)),
             ("device", ran_on.device if ran_on else None),
             ("why there", Text(ran_on.why) if ran_on and ran_on.why else None),
+            ("fallback", Text(ran_on.fallback) if ran_on and ran_on.fallback else None),
             ("kept until", f"{record.expires_at.astimezone():%Y-%m-%d %H:%M}" if record.expires_at else None),
             *files_of(record, files),
         ]

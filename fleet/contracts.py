@@ -105,6 +105,9 @@ class ResultKind(StrEnum):
 
     MASK = "mask"
     JSON = "json"
+    TENSORS = "tensors"
+    EMBEDDINGS = "embeddings"
+    ITEMS = "items"
 
 
 class Stage(StrEnum):
@@ -146,17 +149,31 @@ class InlineInput(Recorded):
     media_type: str = "application/octet-stream"
 
 
+class LinkInput(Recorded):
+    """A picture that the worker fetches when the job runs."""
+
+    url: str = Field(max_length=4096)
+    name: FileName | None = None
+    size: int = Field(default=0, ge=0, description="bytes that the last run got; 0 until then")
+    sha256: Sha256 | None = Field(default=None, description="of those bytes")
+
+
 class JobInput(Recorded):
-    """One input as the row keeps it: either an object or a few bytes."""
+    """One input as the row keeps it: an object, a few bytes, or a URL."""
 
     object: ObjectRef | None = None
     inline: InlineInput | None = None
+    link: LinkInput | None = None
 
     @property
     def size(self) -> int:
         """In bytes."""
+        if self.object is not None:
+            return self.object.size
+        if self.link is not None:
+            return self.link.size
         base64 = self.inline.data if self.inline is not None else ""
-        return self.object.size if self.object is not None else len(base64) // 4 * 3 - base64[-2:].count("=")
+        return len(base64) // 4 * 3 - base64[-2:].count("=")
 
 
 class RanOn(Recorded):
@@ -169,6 +186,7 @@ class RanOn(Recorded):
     simulated: bool = False
     batch_size: int = 1
     why: str = Field(default="", description="why this pool, in words")
+    fallback: str = Field(default="", description="the provider asked for and the one used in its place, and why")
     model_sha256: Sha256 | None = None
 
 

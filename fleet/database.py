@@ -9,8 +9,10 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
+import orjson
 import psycopg
 from psycopg.rows import dict_row
+from psycopg.types.json import set_json_loads
 from psycopg_pool import ConnectionPool, PoolClosed, PoolTimeout
 
 from fleet.errors import DependencyError
@@ -143,6 +145,8 @@ def _bound(connection: psycopg.Connection[Row]) -> None:
     chosen = ", ".join(["set_config(%s, %s, false)"] * len(settings))
     connection.execute(f"SELECT {chosen}".encode(), [part for setting in settings.items() for part in setting])
     connection.prepare_threshold = 0
+    # A row of a job has ten such fields.
+    set_json_loads(orjson.loads, connection)
 
 
 class _Broken(Exception):

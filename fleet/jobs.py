@@ -125,6 +125,10 @@ class JobStore:
             raise NotFound(f"there is no job {job_id}", code="job-not-found", job_id=str(job_id))
         return _job(row)
 
+    def existing(self, job_ids: Sequence[UUID]) -> dict[UUID, Job]:
+        """Those of these jobs that are not deleted."""
+        return {row["id"]: _job(row) for row in self._database.run(_SQL["existing_jobs"], {"ids": list(job_ids)})}
+
     def page(self, tenant: str, where: JobFilter, *, limit: int, before: UUID | None = None) -> list[Job]:
         """Newest first; `before` is the id of the last job of the page before."""
         return [_job(row) for row in page(self._database, tenant, where, limit=limit, before=before)]
@@ -190,27 +194,31 @@ class JobStore:
         *,
         result: dict[str, Any],
         artifacts: Sequence[Artifact],
-        inputs: Sequence[JobInput],
+        inputs: list[JobInput],
         ending: Ending,
     ) -> Job | None:
         """Commits the attempt's result; None when the token is stale and nothing was written."""
-        token = {"id": job.id, "attempt": job.attempt}
         row = self._database.one(
             _SQL["finish_job"],
-            token
-            | _ending(ending)
-            | {
+            {
+                "id": job.id,
+                "attempt": job.attempt,
+                **_ending(ending),
                 "result": Json(result),
                 "artifacts": Jsonb([artifact.model_dump(mode="json") for artifact in artifacts]),
-                "inputs": Jsonb([item.model_dump(mode="json") for item in inputs]),
+                # Small ones lie in the row, and would be written once more.
+                "inputs": Jsonb([item.model_dump(mode="json") for item in inputs]) if inputs != job.inputs else None,
             },
         )
-        return _job(row) if row else self.won(job)
+        if row is None:
+            return self.won(job)
+        done = {"state": JobState.SUCCEEDED, "result": result, "artifacts": list(artifacts), "inputs": inputs}
+        told = {"timings": dict(ending.timings), "ran_on": ending.ran_on, "stage": None, "progress": 1.0}
+        return job.model_copy(update={**row, **done, **told})
 
     def won(self, job: Job) -> Job | None:
         """The job, if it was this very attempt that succeeded."""
-        row = self._database.one(_SQL["won_job"], {"id": job.id, "attempt": job.attempt})
-        return _job(row) if row else None
+        return self._end("won_job", job, {})
 
     def fail(self, job: Job, error: FleetError, ending: Ending) -> Job | None:
         """Ends the attempt: queued again when retryable and attempts are left, else failed. None: stale token."""

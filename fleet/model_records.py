@@ -28,7 +28,7 @@ _SQL = statements("models")
 _SOURCE: TypeAdapter[ModelSource] = TypeAdapter(ModelSource)
 #: The alias of what a request without a version gets.
 DEFAULT_ALIAS = "default"
-Desire = Literal["loaded", "unloaded"]
+Desire = Literal["loaded", "unloaded", "evicted"]
 
 
 class StoredFile(Recorded):
@@ -58,6 +58,8 @@ class HousedVersion(Recorded):
     report: dict[str, Any] | None = None
     error: dict[str, Any] | None = None
     attempt: int = 0
+    #: Workers that were lost while they imported it.
+    losses: int = 0
     created_at: datetime
     changed_at: datetime
 
@@ -177,6 +179,10 @@ class ModelRecords:
         if self._database.one(_SQL["remove"], {"name": name, "version": version}) is None:
             self.get(name, version)
 
+    def removing(self) -> list[HousedVersion]:
+        """Versions whose files are to go."""
+        return [HousedVersion.model_validate(row) for row in self._database.run(_SQL["removing"])]
+
     def removed(self, name: str, version: int) -> None:
         """Its files are gone."""
         self._database.run(_SQL["removed"], {"name": name, "version": version})
@@ -210,7 +216,16 @@ class ModelRecords:
 
     def forget_desire(self, name: str, version: int) -> None:
         """Back to the usual: loaded when a job needs it."""
-        self._database.run(_SQL["forget_desire"], {"name": name, "version": version})
+        self._database.run(_SQL["forget_desire"], {"name": name, "version": version, "generation": None})
+
+    def take_back(self, desired: Desired, before: Desired | None) -> None:
+        """Back to what was desired before; nothing where something else is desired by now."""
+        values = {"name": desired.name, "version": desired.version, "generation": desired.generation}
+        if before is None:
+            self._database.run(_SQL["forget_desire"], values)
+            return
+        config = None if before.config is None else Jsonb(before.config)
+        self._database.run(_SQL["restore_desire"], values | {"desire": before.desire, "config": config})
 
     def desires(self) -> list[Desired]:
         return [_desired(row) for row in self._database.run(_SQL["desires"])]

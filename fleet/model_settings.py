@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, SecretStr
+from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, NoDecode
 
 
@@ -30,6 +30,9 @@ class ModelSettings(BaseSettings):
     simulated_gpu_speed: float = Field(default=1.0, gt=0, le=1000)
     onnx_intra_op_threads: int = Field(default=0, ge=0, le=1024)
 
+    #: Of detection: the least score that counts where neither request nor model says; None: what its library does.
+    model_confidence_threshold: float | None = Field(default=None, ge=0, le=1)
+
     # Where models may be fetched from besides an upload
     hf_endpoint: str = "https://huggingface.co"
     hf_token: SecretStr = SecretStr("")
@@ -37,3 +40,15 @@ class ModelSettings(BaseSettings):
     github_token: SecretStr = SecretStr("")
     #: An index of wheels, in the form of PEP 503/691; empty: wheels are named by their URL alone.
     wheel_index: str = ""
+
+    @field_validator("onnx_providers")
+    @classmethod
+    def _measured_or_named(cls, names: list[str]) -> list[str]:
+        if "auto" in names and len(names) > 1:
+            raise ValueError('"auto" measures all that work here, and stands alone: ["auto"]')
+        return names
+
+    @property
+    def model_cache(self) -> Path:
+        """The folder of fetched models, of engines that were built from them, and of what was measured of them."""
+        return self.model_cache_path or Path("~/.cache/onnx-fleet/models").expanduser()

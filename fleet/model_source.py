@@ -2,13 +2,26 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from fleet.contracts import ObjectRef, Sha256
 from fleet.values import Frozen
 
+#: What file systems take.
+_NAME_BYTES = 200
+
+
+def _inner(path: str) -> str:
+    parts = path.split("/")
+    if any(part in ("", ".", "..") for part in parts):
+        raise ValueError("a path has no empty, `.` or `..` part")
+    if any(len(part.encode()) > _NAME_BYTES for part in parts):
+        raise ValueError(f"a file's name has at most {_NAME_BYTES} bytes")
+    return path
+
+
 #: A path inside a repository or a version's folder: relative, with forward slashes, and never upwards.
-InnerPath = Annotated[str, Field(min_length=1, max_length=512, pattern=r"^(?!/)(?!.*(^|/)\.\.?(/|$))[^\\\x00-\x1f]+$")]
+InnerPath = Annotated[str, Field(min_length=1, max_length=512, pattern=r"^[^\\\x00-\x1f]+$"), AfterValidator(_inner)]
 RepositoryName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,95}/[A-Za-z0-9][A-Za-z0-9._-]{0,95}$")]
 WebUrl = Annotated[str, Field(max_length=4096, pattern=r"^https?://")]
 

@@ -126,17 +126,15 @@ class ObjectStore:
         """
         digest = sha256 or file_digest(path)
         with path.open("rb") as stream:
-            return self._put(key, stream, path.stat().st_size, digest, media_type=media_type, name=name)
+            return self.put_stream(key, stream, path.stat().st_size, digest, media_type=media_type, name=name)
 
     def put_bytes(self, key: str, data: bytes, *, media_type: str, name: str) -> ObjectRef:
         digest = hashlib.sha256(data).hexdigest()
-        return self._put(key, io.BytesIO(data), len(data), digest, media_type=media_type, name=name)
+        return self.put_stream(key, io.BytesIO(data), len(data), digest, media_type=media_type, name=name)
 
-    def _put(self, key: str, stream: BinaryIO, size: int, digest: str, *, media_type: str, name: str) -> ObjectRef:
+    def put_stream(self, key: str, data: BinaryIO, size: int, digest: str, *, media_type: str, name: str) -> ObjectRef:
         with _s3_errors(key):
-            self._client.put_object(
-                self.bucket, key, stream, size, content_type=media_type, metadata={"sha256": digest}
-            )
+            self._client.put_object(self.bucket, key, data, size, content_type=media_type, metadata={"sha256": digest})
         return ObjectRef(bucket=self.bucket, key=key, size=size, sha256=digest, media_type=media_type, name=name)
 
     def fetch(self, reference: ObjectRef, path: Path, on_chunk: Callable[[int], None] | None = None) -> ObjectRef:
@@ -168,10 +166,10 @@ class ObjectStore:
             )
         return reference.model_copy(update={"sha256": digest})
 
-    def stream(self, reference: ObjectRef) -> Iterator[bytes]:
-        """The bytes in chunks, unchecked."""
+    def stream(self, reference: ObjectRef, offset: int = 0) -> Iterator[bytes]:
+        """The bytes in chunks, unchecked, from `offset` on."""
         with _s3_errors(reference.key):
-            response = self._client.get_object(reference.bucket, reference.key)
+            response = self._client.get_object(reference.bucket, reference.key, offset=offset)
             try:
                 yield from response.stream(CHUNK)
             finally:

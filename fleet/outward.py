@@ -2,16 +2,16 @@
 
 A name is resolved once, its addresses are judged, and the connection goes to exactly the judged address, with TLS and
 `Host` for the name. Redirects are not followed, no proxy of the environment is used, and the whole exchange has one
-bound in time that a receiver cannot stretch by sending a byte now and then.
+bound in time that the other side cannot stretch by sending a byte now and then. Who wants an answer's body reads it
+with `opened`; `fleet/download.py` follows redirects and goes on after a broken connection.
 """
 
 import http.client
-import io
 import socket
 import ssl
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
 from ipaddress import ip_address
 from pathlib import Path
@@ -19,7 +19,9 @@ from typing import cast
 
 from fleet.addresses import Address, Reach, literal
 from fleet.errors import NoAnswer, UrlRefused, ValidationFailed
+from fleet.settings import Settings
 from fleet.urls import Target, parse_url
+from fleet.wire import Clock, Wire
 
 #: A name and a port -> the addresses that it has now. Raises OSError.
 Resolve = Callable[[str, int], Sequence[str]]
@@ -34,6 +36,27 @@ class Answer:
     status: int
     #: Names in lower case; of several with one name the last.
     headers: Mapping[str, str]
+
+
+class Incoming:
+    """An answer whose body is still to be read."""
+
+    def __init__(self, status: int, headers: Mapping[str, str], answer: http.client.HTTPResponse) -> None:
+        self.status = status
+        #: Names in lower case; of several with one name the last.
+        self.headers = headers
+        self._answer = answer
+
+    def pieces(self, piece_bytes: int = 256 * 1024) -> Iterator[bytes]:
+        """The body as it comes. Raises NoAnswer, `no-connection` where it ends before its announced length."""
+        left = self._answer.length
+        with _in_words():
+            while piece := self._answer.read1(piece_bytes):
+                if left is not None:
+                    left -= len(piece)
+                yield piece
+        if left:
+            raise NoAnswer("the connection ended in the middle of the answer", code="no-connection")
 
 
 class Outward:
@@ -77,28 +100,37 @@ class Outward:
         Raises UrlRefused, and NoAnswer with the code `name-not-resolved`, `no-connection`, `tls-failed`, `timed-out`
         or `answer-unreadable`. Every answer with a status is an Answer, also one that redirects.
         """
-        clock = _Clock(time.monotonic() + within_s)
+        with self._exchange(method, url, headers, body, Clock(time.monotonic() + within_s)) as (answer, wire):
+            wire.reader.clock = wire.reader.clock.shortened(_DRAINED_S)
+            _drain(answer)
+            return Answer(answer.status, _headers(answer))
+
+    @contextmanager
+    def opened(self, url: str, *, headers: Mapping[str, str], within_s: float, stall_s: float) -> Iterator[Incoming]:
+        """A GET whose body the block reads, over after `within_s` seconds, or when nothing came for `stall_s`.
+
+        Raises what `send` raises; `Incoming.pieces` does so, too.
+        """
+        clock = Clock(time.monotonic() + within_s, stall_s)
+        with self._exchange("GET", url, headers, b"", clock) as (answer, _):
+            yield Incoming(answer.status, _headers(answer), answer)
+
+    @contextmanager
+    def _exchange(
+        self, method: str, url: str, headers: Mapping[str, str], body: bytes, clock: Clock
+    ) -> Iterator[tuple[http.client.HTTPResponse, Wire]]:
         target = self.check(url)
         addresses = self._admitted(target, literal(target.host) or self._addresses(target))
-        try:
-            connected = _connected(addresses, target.port, clock)
-            try:
+        with ExitStack() as held:
+            with _in_words():
+                connected = held.enter_context(closing(_connected(addresses, target.port, clock)))
                 if target.scheme == "https":
-                    connected = self._secured(connected, target.host, clock)
+                    connected = held.enter_context(closing(self._secured(connected, target.host, clock)))
                 request = _Request(method, target, {**headers, "Host": target.authority, "Connection": "close"}, body)
-                return _exchanged(request, connected, clock)
-            finally:
-                connected.close()
-        except TimeoutError as error:
-            raise NoAnswer(f"no answer within {within_s:.0f} s", code="timed-out") from error
-        except ssl.SSLCertVerificationError as error:
-            raise NoAnswer(f"the certificate is not accepted: {error.verify_message}", code="tls-failed") from error
-        except ssl.SSLError as error:
-            raise NoAnswer(f"TLS failed: {error.reason or 'the connection ended'}", code="tls-failed") from error
-        except http.client.HTTPException as error:
-            raise NoAnswer(f"the answer is no HTTP ({type(error).__name__})", code="answer-unreadable") from error
-        except OSError as error:
-            raise NoAnswer(error.strerror or type(error).__name__, code="no-connection") from error
+                wire = Wire(connected, clock)
+                answer = held.enter_context(closing(_answered(request, wire)))
+            # Not what goes wrong in the block: that need not be the connection's fault.
+            yield answer, wire
 
     def _addresses(self, target: Target) -> list[Address]:
         try:
@@ -122,7 +154,7 @@ class Outward:
                 raise _unencrypted()
         return reached
 
-    def _secured(self, connected: socket.socket, host: str, clock: "_Clock") -> socket.socket:
+    def _secured(self, connected: socket.socket, host: str, clock: Clock) -> socket.socket:
         secured = self._tls.wrap_socket(connected, server_hostname=host, do_handshake_on_connect=False)
         try:
             # The timeout of a handshake bounds it as a whole.
@@ -132,6 +164,11 @@ class Outward:
             secured.close()
             raise
         return secured
+
+
+def outward_of(settings: Settings) -> Outward:
+    """With TLS alone, but for networks that the operator allows. Raises ValidationFailed `ca-file-unusable`."""
+    return Outward(Reach(settings.outward_allow_networks), tls=trusting(settings.outward_ca_file))
 
 
 def trusting(ca_file: Path | None) -> ssl.SSLContext:
@@ -156,61 +193,7 @@ class _Request:
     body: bytes
 
 
-class _Clock:
-    """A moment after which nothing is waited for."""
-
-    def __init__(self, ends_at: float) -> None:
-        self._ends_at = ends_at
-
-    def left_s(self) -> float:
-        """Raises TimeoutError when nothing is left."""
-        left_s = self._ends_at - time.monotonic()
-        if left_s <= 0:
-            raise TimeoutError
-        return left_s
-
-    def shortened(self, to_s: float) -> "_Clock":
-        return _Clock(min(self._ends_at, time.monotonic() + to_s))
-
-
-class _TimedReader(io.RawIOBase):
-    """A socket's timeout counts from byte to byte; here it is what is left of the whole."""
-
-    def __init__(self, connected: socket.socket, clock: _Clock) -> None:
-        self._connected = connected
-        self.clock = clock
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
-        self._connected.settimeout(self.clock.left_s())
-        return self._connected.recv_into(buffer)
-
-
-class _Wire:
-    """As much of a socket as `http.client` uses. Who made the socket closes it."""
-
-    def __init__(self, connected: socket.socket, clock: _Clock) -> None:
-        self._connected = connected
-        self._clock = clock
-        self.reader = _TimedReader(connected, clock)
-
-    def sendall(self, data: bytes) -> None:
-        # Not by the socket's own: under TLS its timeout begins anew with every record.
-        left = memoryview(data)
-        while left:
-            self._connected.settimeout(self._clock.left_s())
-            left = left[self._connected.send(left) :]
-
-    def makefile(self, mode: str) -> io.BufferedReader:
-        return io.BufferedReader(self.reader)
-
-    def close(self) -> None:
-        pass
-
-
-def _connected(addresses: Sequence[Address], port: int, clock: _Clock) -> socket.socket:
+def _connected(addresses: Sequence[Address], port: int, clock: Clock) -> socket.socket:
     """To the first address that takes the connection. Raises OSError of the last one, or NoAnswer `timed-out`."""
     fault: OSError | None = None
     for address in addresses[:_MAX_ADDRESSES]:
@@ -224,16 +207,32 @@ def _connected(addresses: Sequence[Address], port: int, clock: _Clock) -> socket
     raise fault
 
 
-def _exchanged(request: _Request, connected: socket.socket, clock: _Clock) -> Answer:
-    wire = _Wire(connected, clock)
+def _answered(request: _Request, wire: Wire) -> http.client.HTTPResponse:
     connection = http.client.HTTPConnection(request.target.host, request.target.port)
     connection.sock = cast(socket.socket, wire)
-    connection.request(request.method, request.target.path, request.body, request.headers)
-    answer = connection.getresponse()
-    wire.reader.clock = clock.shortened(_DRAINED_S)
-    _drain(answer)
-    answer.close()
-    return Answer(answer.status, {name.lower(): value for name, value in answer.getheaders()})
+    connection.request(request.method, request.target.path, request.body or None, request.headers)
+    return connection.getresponse()
+
+
+def _headers(answer: http.client.HTTPResponse) -> dict[str, str]:
+    return {name.lower(): value for name, value in answer.getheaders()}
+
+
+@contextmanager
+def _in_words() -> Iterator[None]:
+    """What breaks on the way becomes NoAnswer, once, here."""
+    try:
+        yield
+    except TimeoutError as error:
+        raise NoAnswer("no answer in time", code="timed-out") from error
+    except ssl.SSLCertVerificationError as error:
+        raise NoAnswer(f"the certificate is not accepted: {error.verify_message}", code="tls-failed") from error
+    except ssl.SSLError as error:
+        raise NoAnswer(f"TLS failed: {error.reason or 'the connection ended'}", code="tls-failed") from error
+    except http.client.HTTPException as error:
+        raise NoAnswer(f"the answer is no HTTP ({type(error).__name__})", code="answer-unreadable") from error
+    except OSError as error:
+        raise NoAnswer(error.strerror or type(error).__name__, code="no-connection") from error
 
 
 def _drain(answer: http.client.HTTPResponse) -> None:
@@ -251,4 +250,7 @@ def _resolved(host: str, port: int) -> list[str]:
 
 
 def _unencrypted() -> UrlRefused:
-    return UrlRefused("the URL must begin with https://, unless WEBHOOK_ALLOW_HTTP is set")
+    return UrlRefused(
+        "the URL must begin with https://: without it Fleet goes to networks in OUTWARD_ALLOW_NETWORKS alone "
+        "(a webhook to others, too, with WEBHOOK_ALLOW_HTTP)"
+    )

@@ -108,6 +108,12 @@ class Retention:
         rows = self._database.run(_SQL["upload_fates"], {"ids": list(upload_ids)})
         return {row["id"]: UploadFate(row["pending"], row["abandoned"]) for row in rows}
 
+    def model_fates(self, versions: Sequence[tuple[str, int]]) -> dict[tuple[str, int], int]:
+        """The first attempt to bring a version in whose files may be needed; one that is missing here is gone."""
+        values = {"names": [name for name, _ in versions], "versions": [version for _, version in versions]}
+        rows = self._database.run(_SQL["model_fates"], values)
+        return {(row["name"], row["version"]): row["needed_from"] for row in rows}
+
     def give_up_abandoned(self, upload_ids: Sequence[UUID]) -> int:
         """Those that no job needs become unused and stale, see `UploadStore.stale`; how many."""
         (row,) = self._database.run(_SQL["give_up_abandoned"], {"ids": list(upload_ids)})
@@ -124,4 +130,4 @@ def _hidden(row: Row) -> Hidden:
     lost = row["attempt"] > 1 or any(note["outcome"] != "failed" for note in row["history"])
     stored = row["state"] != JobState.SUCCEEDED.value and Stage.STORE.value in row["timings"]
     keys = [artifact["object"]["key"] for artifact in row["artifacts"]]
-    return Hidden(row["id"], row["deleted_at"], keys, traces=lost or stored)
+    return Hidden(row["id"], row["deleted_at"], keys, traces=lost or stored or row["parts"])

@@ -143,13 +143,18 @@ class Settings(ModelSettings, BaseSettings):
     worker_scratch: Path | None = None
     worker_memory_bytes: int = Field(default=0, ge=0)
     worker_ready_file: Path | None = None
-    worker_task_events: bool = True
+    worker_task_events: bool = False
     worker_metrics_port: int = Field(default=0, ge=0, le=65535)
 
     # What a volume may be
     volume_max_voxels: int = Field(default=1_500_000_000, ge=1)
     volume_max_bytes: int = Field(default=4 * 1024**3, ge=1)
     archive_max_files: int = Field(default=20_000, ge=1)
+
+    # What a picture may be: bytes of its file, pixels, and its long side by its short one
+    image_max_size: int = Field(default=64 * 1024**2, ge=1)
+    image_max_pixels: int = Field(default=50_000_000, ge=1)
+    image_max_aspect: float = Field(default=100.0, ge=1)
 
     @field_validator(
         "worker_lanes",
@@ -221,13 +226,9 @@ class Settings(ModelSettings, BaseSettings):
         """
         if self.inference_device in ("cpu", "simulated-gpu"):
             return [CPU_PROVIDER]
-        wanted = (
-            self.onnx_providers
-            or {
-                "auto": [CUDA_PROVIDER],
-                "cuda": [CUDA_PROVIDER],
-            }[self.inference_device]
-        )
+        # "auto" measures which is best: of all that can be.
+        measured = [TENSORRT_PROVIDER, CUDA_PROVIDER, OPENVINO_PROVIDER]
+        wanted = measured if self.onnx_providers == ["auto"] else self.onnx_providers or [CUDA_PROVIDER]
         return [name for name in wanted if name != CPU_PROVIDER] + [CPU_PROVIDER]
 
     @property

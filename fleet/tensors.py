@@ -27,7 +27,14 @@ TASK_NAME = "tensors"
 #: A result of at most so many bytes lies in the record itself; a larger one is the artifact `OUTPUTS_NAME`.
 MAX_INLINE_BYTES = 64 * 1024
 OUTPUTS_NAME = "outputs.bin"
+#: Of a tensor, as numpy has them.
+MAX_DIMENSIONS = 64
+_MAX_ELEMENTS = 2**59
+#: Of a bundle's header: of the tensors that a graph can have it takes a small part.
+_MAX_HEADER_BYTES = 16 * 1024 * 1024
 _LENGTH = 4
+#: Of the first blob in a bundle that we write; a reader does not count on it.
+_ALIGNMENT = 64
 
 
 class DataType(StrEnum):
@@ -101,19 +108,29 @@ class Blob:
         return {"name": self.name, "datatype": self.datatype, "shape": list(self.shape), "size": len(self.data)}
 
 
-def pack(tensors: Sequence[Blob]) -> bytes:
+def opening(tensors: Sequence[Blob]) -> bytes:
+    """What a bundle has before its blobs."""
     header = json.dumps({"tensors": [tensor.described() for tensor in tensors]}, separators=(",", ":")).encode()
-    return b"".join([len(header).to_bytes(_LENGTH, "little"), header, *(tensor.data for tensor in tensors)])
+    # JSON may end in spaces: with them the first blob lies where its numbers can be used in place.
+    header += b" " * (-(_LENGTH + len(header)) % _ALIGNMENT)
+    return len(header).to_bytes(_LENGTH, "little") + header
+
+
+def pack(tensors: Sequence[Blob]) -> bytes:
+    return b"".join([opening(tensors), *(tensor.data for tensor in tensors)])
 
 
 def unpack(bundle: bytes | memoryview) -> list[Blob]:
     """The tensors, their bytes still those of `bundle`. Raises ValidationFailed for what is not a whole bundle."""
     view = memoryview(bundle)
-    start = _LENGTH + int.from_bytes(view[:_LENGTH], "little")
+    length = int.from_bytes(view[:_LENGTH], "little")
+    start = _LENGTH + length
     try:
+        if length > _MAX_HEADER_BYTES:
+            raise ValueError("no tensors need such a header")
         header = json.loads(bytes(view[_LENGTH:start]))
         return split(header["tensors"], view[start:])
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
         raise ValidationFailed("the input is not a bundle of tensors", code="tensors-unreadable") from error
 
 
@@ -121,11 +138,18 @@ def split(described: Sequence[dict[str, Any]], blobs: bytes | memoryview) -> lis
     """The tensors of a header (or of a result's `outputs`) and their concatenated bytes. Raises ValidationFailed."""
     view, tensors, at = memoryview(blobs), [], 0
     for tensor in described:
-        name, size = str(tensor["name"]), int(tensor["size"])
-        blob = Blob(name, DataType(tensor["datatype"]), tuple(map(int, tensor["shape"])), view[at : at + size])
+        name, size, shape = str(tensor["name"]), int(tensor["size"]), tuple(map(int, tensor["shape"]))
+        blob = Blob(name, DataType(tensor["datatype"]), shape, view[at : at + size])
         width = blob.datatype.width
+        # A tensor without elements may say of its other dimensions what it likes.
+        if len(shape) > MAX_DIMENSIONS or prod(max(1, length) for length in shape) > _MAX_ELEMENTS:
+            raise ValidationFailed(
+                f"no tensor can have the {len(shape)} dimensions of {name[:128]!r}", code="tensors-unreadable"
+            )
         if size < 0 or len(blob.data) != size or (width is not None and size != width * blob.count):
-            raise ValidationFailed(f"the bytes of tensor {name!r} do not fit its shape", code="tensors-unreadable")
+            raise ValidationFailed(
+                f"the bytes of tensor {name[:128]!r} do not fit its shape", code="tensors-unreadable"
+            )
         tensors.append(blob)
         at += size
     if at != len(view):

@@ -49,6 +49,8 @@ def celery_settings(settings: Settings) -> dict[str, Any]:
         "broker_connection_retry_on_startup": True,
         "broker_connection_max_retries": None,
         "result_backend": None,
+        # None is looked for once (see `boot/engine.py`), and not by each thread anew.
+        "result_backend_thread_safe": True,
         "task_ignore_result": True,
         "task_serializer": "json",
         "accept_content": ["json"],
@@ -63,6 +65,7 @@ def celery_settings(settings: Settings) -> dict[str, Any]:
         "task_create_missing_queues": False,
         "task_queues": task_queues,
         "task_default_queue": task_queues[-1].name,
+        # They cost more than the message itself. Flower turns them on while it runs (`--enable_events`).
         "worker_send_task_events": settings.worker_task_events,
         "task_send_sent_event": False,
         "worker_hijack_root_logger": False,

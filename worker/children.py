@@ -15,6 +15,12 @@ def bare_environment(**more: str) -> dict[str, str]:
     }
 
 
+def device_environment() -> dict[str, str]:
+    """For a child that runs a model on the worker's own device: which one that is, and where its libraries lie."""
+    names = ("CUDA_VISIBLE_DEVICES", "LD_LIBRARY_PATH")
+    return {name: os.environ[name] for name in names if name in os.environ}
+
+
 def die_first() -> None:
     """Called by a child: when memory runs out on Linux, it is the one to go, not the worker."""
     with suppress(OSError):

@@ -1,32 +1,47 @@
 """From bytes to media and from outcomes to files: which codec serves which kind."""
 
-import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from fleet.contracts import MediaKind, ResultKind
-from fleet.errors import ModelError, ValidationFailed
+from fleet.errors import ValidationFailed
 from worker.contract import Encoded, Progress, Source
+from worker.media.embeddings import encode_embeddings
 from worker.media.encoder import encode_mask
+from worker.media.items import encode_items
 from worker.media.limits import VolumeLimits
+from worker.media.picture_limits import PictureLimits
+from worker.media.pictures import PictureReader
 from worker.media.reader import VolumeReader
+from worker.media.strict import strict
+from worker.media.tensors import encode_tensors, read_tensors
+from worker.media.texts import read_texts
 
 
 class Codecs:
-    """One per process; thread-safe. `prewarm` starts the decoder's child process ahead of the first job."""
+    """One per process; thread-safe. `prewarm` starts decoders' child processes ahead of the first job."""
 
-    def __init__(self, limits: VolumeLimits, scratch: Path) -> None:
+    def __init__(self, limits: VolumeLimits, scratch: Path, pictures: PictureLimits | None = None) -> None:
         self._volumes = VolumeReader(limits, scratch)
+        self._pictures = PictureReader(pictures or PictureLimits(), scratch)
 
-    def prewarm(self) -> None:
-        self._volumes.prewarm()
+    def prewarm(self, kinds: Collection[MediaKind]) -> None:
+        """For media of these kinds."""
+        if MediaKind.VOLUME in kinds:
+            self._volumes.prewarm()
+        if MediaKind.IMAGE in kinds:
+            self._pictures.prewarm()
 
     def close(self) -> None:
         self._volumes.close()
+        self._pictures.close()
 
     def decode(self, kind: MediaKind, sources: Sequence[Source], params: Any, progress: Progress) -> Any:
         """The media that the task reads. Raises InputError for bytes that are not what they should be."""
+        if kind is not MediaKind.TENSORS:
+            sources = [_on_disk(source) for source in sources]
         match kind:
             case MediaKind.NONE:
                 return None
@@ -34,24 +49,35 @@ class Codecs:
                 if len(sources) != 1:
                     raise ValidationFailed(f"this task takes exactly one volume, {len(sources)} were given")
                 return self._volumes.read(sources[0], progress, getattr(params, "series_uid", None))
-            case _:
-                raise ModelError(f"this worker has no decoder for {kind.value}", code="media-unsupported")
+            case MediaKind.TENSORS:
+                return read_tensors(sources)
+            case MediaKind.TEXT:
+                return read_texts(sources)
+            case MediaKind.IMAGE:
+                return self._pictures.pictures(sources, getattr(params, "alpha", "white"))
 
     def encode(self, kind: ResultKind, outcome: Any, folder: Path) -> Encoded:
         """What becomes of the task's outcome: JSON for the record, files in `folder` for the object store."""
+        if kind in (ResultKind.MASK, ResultKind.ITEMS):
+            folder.mkdir(mode=0o700, exist_ok=True)
         match kind:
             case ResultKind.JSON:
-                return Encoded(_strict(outcome), [])
+                return Encoded(strict(outcome), [])
             case ResultKind.MASK:
                 encoded = encode_mask(outcome, folder)
-                _strict(encoded.result)
+                strict(encoded.result)
                 return encoded
+            case ResultKind.TENSORS:
+                return encode_tensors(outcome, folder)
+            case ResultKind.EMBEDDINGS:
+                return encode_embeddings(outcome, folder)
+            case ResultKind.ITEMS:
+                return encode_items(outcome, folder)
 
 
-def _strict(outcome: dict[str, Any]) -> dict[str, Any]:
-    """Numbers that are not finite have no form in JSON: better no result than one that cannot be read."""
-    try:
-        json.dumps(outcome, allow_nan=False)
-    except ValueError as error:
-        raise ModelError("the model answered with numbers that are not finite", code="result-not-finite") from error
-    return outcome
+def _on_disk(source: Source) -> Source:
+    if source.content is None:
+        return source
+    source.path.parent.mkdir(mode=0o700, exist_ok=True)
+    source.path.write_bytes(source.content)
+    return replace(source, content=None)

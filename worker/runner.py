@@ -5,45 +5,46 @@ folder is gone, and the record says how it ended.
 """
 
 import base64
-import tempfile
-import time
-from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
 from uuid import UUID
 
 import structlog
-from pydantic import ValidationError
 
 from fleet.broker import Broker
 from fleet.contracts import Artifact, Job, JobInput, JobState, RanOn, Stage
-from fleet.errors import DependencyError, FleetError, NoCapableWorker, NotFound, RunStopped, ValidationFailed
+from fleet.errors import DependencyError, FleetError, NoCapableWorker, NotFound, RunStopped
 from fleet.job_values import Ending
 from fleet.jobs import JobStore
 from fleet.logs import get_logger
 from fleet.objects import ObjectStore, result_key
+from fleet.parts import PartStore
 from fleet.queues import QueueKind
 from fleet.settings import STORE_PATIENCE_S
+from worker.asked import asked
 from worker.claims import Claims
 from worker.codecs import Codecs
-from worker.contract import Encoded, Source, TaskParams
+from worker.contract import Encoded, Source
 from worker.device import Device
-from worker.engine.loaded import LoadedModel
-from worker.engine.manifest import faults
+from worker.engine.loaded import LoadedModel, RunnableModel
 from worker.engine.registry import Registry
 from worker.forgiveness import goes_back
 from worker.helping import Helping
 from worker.leases import Held, LeaseKeeper
 from worker.lessons import Lessons
+from worker.links import Links
 from worker.measures import Measures
 from worker.memory.share import Memory
+from worker.parts import JobParts
+from worker.patience import patiently
 from worker.progress import JobProgress
+from worker.scratch import job_folder
 from worker.stop import StopReason, StopToken
+from worker.usage import Usage
 
 log = get_logger(__name__)
-T = TypeVar("T")
 #: How long a job waits for a worker that holds its model, after one that does not took it.
 _OTHER_WORKER_S = 5.0
 _FETCH_PATIENCE_S = 10.0
@@ -70,6 +71,7 @@ class Run:
     #: Why here.
     why: str
     loaded: LoadedModel | None = None
+    model: RunnableModel | None = None
 
 
 class Runner:
@@ -81,27 +83,33 @@ class Runner:
         identity: Identity,
         jobs: JobStore,
         objects: ObjectStore,
+        parts: PartStore,
         broker: Broker,
         registry: Registry,
         codecs: Codecs,
+        links: Links,
         claims: Claims,
         leases: LeaseKeeper,
         helping: Helping,
         lessons: Lessons,
+        usage: Usage,
         measures: Measures,
         memory: Memory,
-        scratch: Path | None,
+        scratch: Path,
     ) -> None:
         self._identity = identity
         self._jobs = jobs
         self._objects = objects
+        self._parts = parts
         self._broker = broker
         self._registry = registry
         self._codecs = codecs
+        self._links = links
         self._claims = claims
         self._leases = leases
         self._helping = helping
         self._lessons = lessons
+        self._usage = usage
         self._measures = measures
         self._memory = memory
         self._scratch = scratch
@@ -123,10 +131,8 @@ class Runner:
         share = run.progress.share = self._memory.share(held.extend)
         ended: Job | None = None
         try:
-            with tempfile.TemporaryDirectory(
-                prefix="fleet-job-", dir=self._scratch, ignore_cleanup_errors=True
-            ) as scratch:
-                ended = self._walk(run, Path(scratch))
+            with job_folder(self._scratch, run.job) as scratch, ExitStack() as leases:
+                ended = self._walk(run, scratch, leases)
         except FleetError as error:
             ended = self._give_up(run, error)
         except MemoryError:
@@ -144,49 +150,59 @@ class Runner:
             self._leases.release(held)
         self._conclude(run, ended)
 
-    def _walk(self, run: Run, scratch: Path) -> Job | None:
+    def _walk(self, run: Run, scratch: Path, leases: ExitStack) -> Job | None:
         """The straight path; the job as it was committed, or None when the token had become stale."""
         job, progress = run.job, run.progress
         with progress.stage(Stage.LOAD):
-            loaded = run.loaded = self._load(job, progress)
-        task = loaded.version.task
-        params = parsed_params(loaded, job)
+            loaded = run.loaded = self._leased(job, progress, leases)
+        task, params = asked(job, loaded.version.task)
         with progress.stage(Stage.FETCH):
+            if any(item.inline is None for item in job.inputs):
+                scratch.mkdir(mode=0o700)
             if stored := sum(item.object.size for item in job.inputs if item.object is not None):
                 progress.admit(f"an input of {stored:,} bytes", 0, scratch_bytes=stored)
-            fetched = [self._fetch(run, scratch / f"input-{n}", item) for n, item in enumerate(job.inputs)]
+            linked = self._links.fetched(job.inputs, scratch, run.stop.check)
+            fetched = [
+                linked.get(n) or self._fetch(run, scratch / f"input-{n}", item) for n, item in enumerate(job.inputs)
+            ]
+        inputs = [item for _, item in fetched]
+        progress.folder = scratch
+        progress.keeping = partial(JobParts, self._parts, job, inputs, loaded, run.stop)
         with progress.stage(Stage.DECODE):
             media = self._codecs.decode(task.accepts, [source for source, _ in fetched], params, progress)
-        outcome = task.run(media, params, loaded.for_run(run.stop), progress)
+        run.model = loaded.for_run(run.stop, job.priority)
+        outcome = task.run(media, params, run.model, progress)
         del media
         with progress.stage(Stage.ENCODE):
             encoded = self._codecs.encode(task.returns, outcome, scratch)
         del outcome
         with progress.stage(Stage.STORE):
             artifacts = self._store(run, encoded)
-        inputs = [item for _, item in fetched]
         # From here on a stop comes too late: the work is done, and the token decides whether it counts.
-        return self._patiently(
+        return patiently(
             lambda: self._jobs.finish(
                 job, result=encoded.result, artifacts=artifacts, inputs=inputs, ending=self._ending(run)
             )
         )
 
-    def _load(self, job: Job, progress: JobProgress) -> LoadedModel:
+    def _leased(self, job: Job, progress: JobProgress, leases: ExitStack) -> LoadedModel:
         try:
-            return self._registry.load(job.model, job.version, progress)
+            loaded = leases.enter_context(self._registry.leased(job.model, job.version, progress))
         except NotFound as error:
             raise NoCapableWorker(error.message) from error
+        if progress.share is not None:
+            progress.share.keep(partial(self._registry.idle_bytes, loaded))
+        return loaded
 
     def _fetch(self, run: Run, path: Path, item: JobInput) -> tuple[Source, JobInput]:
-        """The input on local disk, and its description with the digest that was read."""
+        """The input on local disk, a small one in memory, and its description with the digest that was read."""
         if item.inline is not None:
-            path.write_bytes(base64.b64decode(item.inline.data))
-            return Source(path, item.inline.name or "", item.inline.media_type), item
+            content = base64.b64decode(item.inline.data)
+            return Source(path, item.inline.name or "", item.inline.media_type, content=content), item
         assert item.object is not None  # noqa: S101 (an input is one or the other)
         reference = item.object
         try:
-            checked = self._patiently(
+            checked = patiently(
                 lambda: self._objects.fetch(reference, path, lambda _: run.stop.check()), run.stop, _FETCH_PATIENCE_S
             )
         except DependencyError as error:
@@ -201,27 +217,8 @@ class Runner:
         for file in encoded.files:
             key = result_key(run.job.id, run.job.attempt, file.name)
             put = partial(self._objects.put_file, key, file.path, media_type=file.media_type, name=file.name)
-            artifacts.append(Artifact(name=file.name, object=self._patiently(put, run.stop)))
+            artifacts.append(Artifact(name=file.name, object=patiently(put, run.stop)))
         return artifacts
-
-    @staticmethod
-    def _patiently(call: Callable[[], T], stop: StopToken | None = None, within_s: float = STORE_PATIENCE_S) -> T:
-        """Repeats a call while a dependency is away: minutes of work are not thrown away for seconds of outage."""
-        give_up_at, pause = time.monotonic() + within_s, 0.5
-        while True:
-            try:
-                return call()
-            except DependencyError as error:
-                final = not error.retryable or error.code == "database-closed"
-                if final or time.monotonic() + pause > give_up_at:
-                    raise
-                log.warning("waiting for a dependency", code=error.code, pause_s=pause)
-            if stop is None:
-                time.sleep(pause)
-            else:
-                stop.wait(pause)
-                stop.check()
-            pause = min(pause * 2, 10.0)
 
     def _ending(self, run: Run) -> Ending:
         device = self._identity.device
@@ -232,7 +229,9 @@ class Runner:
             device=device.name,
             provider=loaded.session.provider if loaded else device.providers.best,
             simulated=device.simulated,
+            batch_size=run.model.batch_size if run.model else 1,
             why=run.why,
+            fallback=loaded.session.fallback if loaded else "",
             model_sha256=loaded.version.sha256 if loaded else None,
         )
         return Ending(run.progress.timings, ran_on)
@@ -241,7 +240,7 @@ class Runner:
         """Writes how the attempt ended; the job as it is then, or None for a stale token."""
         try:
             within_s = _DRAIN_PATIENCE_S if run.stop.reason is StopReason.DRAINED else STORE_PATIENCE_S
-            return self._patiently(lambda: self._record_end(run, error), within_s=within_s)
+            return patiently(lambda: self._record_end(run, error), within_s=within_s)
         except DependencyError as outage:
             # The lease lapses and the reconciler takes over.
             log.error("the end of a run could not be recorded", code=outage.code, ending=error.code)
@@ -272,28 +271,24 @@ class Runner:
 
     def _conclude(self, run: Run, ended: Job | None) -> None:
         """After the record: tidy up what did not win, and wake those who wait."""
+        timings = run.progress.timings
         try:
             if ended is None:
                 # Nothing was written now, but an earlier commit may have lost only its answer.
                 ended = self._jobs.won(run.job)
             succeeded = ended is not None and ended.state is JobState.SUCCEEDED
-            if not succeeded and Stage.STORE.value in run.progress.timings:
+            if not succeeded and Stage.STORE.value in timings:
                 self._objects.remove_prefix(result_key(run.job.id, run.job.attempt, ""))
             if ended is not None and ended.state.ended:
                 self._broker.tell_ended(ended.id, ended.state)
         except DependencyError as error:
             log.warning("after the end of a run", code=error.code)
         state = ended.state if ended else None
-        self._measures.run_ended(run.job, state, run.progress.timings)
+        self._measures.run_ended(run.job, state, timings)
+        self._usage.ended(run.job, state, timings)
         if state is JobState.SUCCEEDED:
-            self._lessons.note(run.job, run.progress.timings, run.progress.between_stages_s)
-            seconds = {f"{stage}_s": seconds for stage, seconds in run.progress.timings.items()}
+            # What went on where another attempt was says nothing of a whole run.
+            if not run.progress.resumed:
+                self._lessons.note(run.job, timings, run.progress.between_stages_s)
+            seconds = {f"{stage}_s": spent for stage, spent in timings.items()}
             log.info("job succeeded", attempt=run.job.attempt, **seconds)
-
-
-def parsed_params(loaded: LoadedModel, job: Job) -> TaskParams:
-    """The request's parameters as the task knows them. Raises ValidationFailed."""
-    try:
-        return loaded.version.task.Params.model_validate(job.params)
-    except ValidationError as error:
-        raise ValidationFailed(f"params: {faults(error)}") from error

@@ -3,14 +3,27 @@
 import fcntl
 import shutil
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
+from fleet.contracts import Job
 from fleet.logs import get_logger
 
 _PREFIX = "fleet-worker-"
 _LOCK = ".lock"
 log = get_logger(__name__)
+
+
+@contextmanager
+def job_folder(base: Path, job: Job) -> Iterator[Path]:
+    """Where one attempt puts its files; gone with it. Who writes one makes the folder: small jobs need none."""
+    folder = base / f"fleet-job-{job.id}-{job.attempt}"
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 class Scratch:

@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from enum import StrEnum
 from typing import Any
@@ -34,6 +34,7 @@ class StopToken:
         self._lock = threading.Lock()
         self._event = threading.Event()
         self._runs: set[Any] = set()
+        self._calls: list[Callable[[], None]] = []
         self.reason: StopReason | None = None
         #: Moment of the monotonic clock at which it was set.
         self.set_at: float | None = None
@@ -45,6 +46,8 @@ class StopToken:
             self._event.set()
             for options in self._runs:
                 options.terminate = True
+            for call in self._calls:
+                call()
 
     def check(self) -> None:
         """Raises RunStopped, with the reason as its code, once the token is set."""
@@ -66,3 +69,20 @@ class StopToken:
         finally:
             with self._lock:
                 self._runs.discard(options)
+
+    @contextmanager
+    def calling(self, call: Callable[[], None]) -> Iterator[None]:
+        """While the block runs, setting the token calls this, in the thread that sets it; at once if it is set already.
+
+        It must be quick, and must not come back to this token's methods that wait or attach.
+        """
+        with self._lock:
+            self._calls.append(call)
+            already = self.reason is not None
+        try:
+            if already:
+                call()
+            yield
+        finally:
+            with self._lock:
+                self._calls.remove(call)

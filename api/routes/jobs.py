@@ -9,11 +9,13 @@ import orjson
 from fastapi import Query, Request, Response
 from pydantic import BeforeValidator
 from starlette.concurrency import run_in_threadpool
+from starlette.responses import StreamingResponse
 
 from api.document import IDEMPOTENCY_KEY, PREFER, TRACEPARENT
 from api.forecasts import Forecast
 from api.guarded import guarded_router, problems
 from api.headers import idempotency_key, preferred_wait_s, trace_context
+from api.job_items import JobItems, begun
 from api.requests import JobRequest, RetryRequest
 from api.services import BaseUrl, Core, Services, Tenant
 from api.submission import Caller
@@ -22,6 +24,7 @@ from fleet.contracts import Job, JobState, PriorityName, ShownState
 from fleet.errors import Conflict, NotFound, ValidationFailed
 from fleet.ids import new_id
 from fleet.job_values import JobFilter, Submitted
+from fleet.parts import PartStore
 
 
 def _dated(value: Any) -> Any:
@@ -55,10 +58,10 @@ async def submit_job(body: JobRequest, request: Request, core: Core, tenant: Ten
     job_id = new_id()
     # Listen before the job exists: it may end before the submit has returned.
     with core.waiters.listen(job_id) as bell:
-        submitted, forecast = await run_in_threadpool(_accepted, core, body, caller, job_id)
+        submitted, forecast = await run_in_threadpool(_accepted, core, body, caller, job_id, wait_s)
         job = submitted.job
         if wait_s is not None and not submitted.replayed:
-            job = await bell.end_of(job, lambda: core.jobs.get(job_id, tenant), wait_s)
+            job = await bell.end_of(job, wait_s)
     if wait_s is not None and submitted.replayed:
         job = await _end_of(core, job.id, tenant, wait_s)
     headers = {"location": location(base_url, f"jobs/{job.id}"), **_applied(wait_s)}
@@ -138,6 +141,21 @@ def get_result(job_id: str, core: Core, tenant: Tenant) -> Response:
     return Response(orjson.dumps(job.result or {}), media_type="application/json")
 
 
+@router.get(
+    "/{job_id}/items",
+    response_class=StreamingResponse,
+    responses={200: {"content": {"application/jsonl": {}}}, **problems(404, 409)},
+)
+def get_items(
+    job_id: str, core: Core, tenant: Tenant, first: Annotated[int, Query(ge=0, le=2**31 - 1)] = 0
+) -> Response:
+    """The items of a job of many that are finished, a line of JSON each, from number `first` on; also while it runs."""
+    job = core.jobs.get(known_id(job_id), tenant)
+    items = JobItems(PartStore(core.database, core.objects), core.objects)
+    headers = {"fleet-job-state": job.state.value}
+    return StreamingResponse(begun(items.lines(job, first)), media_type="application/jsonl", headers=headers)
+
+
 @router.post("/{job_id}/cancel", response_model=JobView, responses={202: {"model": JobView}, **problems(404, 409)})
 def cancel_job(job_id: str, core: Core, tenant: Tenant, base_url: BaseUrl) -> Response:
     """200 when the job is cancelled, 202 while a worker stops it. May be repeated."""
@@ -177,17 +195,17 @@ def known_id(text: str) -> UUID:
         raise NotFound(f"there is no job {text[:64]!r}", code="job-not-found") from None
 
 
-def _accepted(core: Services, body: JobRequest, caller: Caller, job_id: UUID) -> tuple[Submitted, Forecast | None]:
+def _accepted(
+    core: Services, body: JobRequest, caller: Caller, job_id: UUID, wait_s: int | None
+) -> tuple[Submitted, Forecast | None]:
     submitted = core.submission.submit(body, caller, job_id)
-    return submitted, core.forecasts.at_submit(submitted.job)
+    # Whoever waits is told of the job as it is then.
+    return submitted, core.forecasts.at_submit(submitted.job) if wait_s is None else None
 
 
 async def _end_of(core: Services, job_id: UUID, tenant: str, wait_s: float) -> Job:
-    def read() -> Job:
-        return core.jobs.get(job_id, tenant)
-
     with core.waiters.listen(job_id) as bell:
-        return await bell.end_of(await run_in_threadpool(read), read, wait_s)
+        return await bell.end_of(await run_in_threadpool(core.jobs.get, job_id, tenant), wait_s)
 
 
 def _applied(wait_s: int | None) -> dict[str, str]:

@@ -1,39 +1,45 @@
-"""`fleet models`: what the fleet can run, and whether a folder can join it."""
+"""`fleet models`: what the fleet can run; and the table of what can be done with models."""
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from cli.commands import model_arrivals, model_versions
+from cli.commands.check_model import check
+from cli.commands.quantize import quantize
 from cli.connection import DataOption, UrlOption, connect
-from cli.exits import CommandFailed, Exit
-from cli.extras import needs
 from cli.output import JsonOption, console, note, print_json
 
 app = typer.Typer(
-    help="See what the fleet can run, and check a model's folder.", no_args_is_help=True, add_completion=False
+    help="See what the fleet can run, bring models in, deploy them, and check a model's folder.",
+    no_args_is_help=True,
+    add_completion=False,
 )
 
 
 @app.command("list")
 def list_models(as_json: JsonOption = False, url: UrlOption = None, data: DataOption = None) -> None:
-    """List the models that the fleet's workers hold."""
+    """List the models that the fleet can run, and what is on its way in."""
     with connect(url, data) as client:
-        models = client.models()
+        models, arriving = client.models(), client.arriving_models()
     if as_json:
         print_json([model.model_dump(mode="json") for model in models])
     elif models:
         from cli import tables
 
         console().print(tables.model_list(models))
-    else:
-        note("no models: no worker has announced one yet")
+    elif not arriving:
+        note("no models: no worker has announced one yet, and none was brought in")
+    if arriving and not as_json:
+        from cli import model_tables
+
+        console().print(model_tables.arriving(arriving))
 
 
 @app.command()
 def show(
-    name: Annotated[str, typer.Argument(help="As `fleet models list` prints it.")],
-    version: Annotated[int | None, typer.Option(min=1, help="Else its highest.")] = None,
+    name: Annotated[str, typer.Argument(help="As `fleet models list` prints it, or name@alias.")],
+    version: Annotated[int | None, typer.Option(min=1, help="Else its default, else its highest.")] = None,
     as_json: JsonOption = False,
     url: UrlOption = None,
     data: DataOption = None,
@@ -49,6 +55,7 @@ def show(
     pairs = [
         ("model", f"{model.name}@{model.version}"),
         ("versions", ", ".join(map(str, model.versions))),
+        ("aliases", ", ".join(f"{alias} {version}" for alias, version in sorted(model.aliases.items()))),
         ("task", model.task),
         ("", model.description),
         ("licence", model.licence),
@@ -68,40 +75,17 @@ def show(
         out.print(tables.model_params(model))
 
 
-@app.command()
-def check(
-    model: Annotated[str, typer.Argument(metavar="FOLDER|NAME", help="A model's folder, or its name in MODELS_PATH.")],
-    as_json: JsonOption = False,
-) -> None:
-    """Check a model's folder on this machine: its files, its graph, and whether they fit the task."""
-    folder = _folder(model)
-    with needs("worker", "checking a model"):
-        from worker.engine.model_folder import check_model
-    faults = check_model(folder)
-    if as_json:
-        print_json({"folder": str(folder), "faults": faults})
-    else:
-        for fault in faults:
-            typer.echo(fault)
-        if not faults:
-            typer.echo(f"{folder} can be served")
-    if faults:
-        raise typer.Exit(Exit.FAILED)
-
-
-def _folder(model: str) -> Path:
-    """A path when it is one; a bare name may also be that of a model in MODELS_PATH."""
-    folder = Path(model).expanduser()
-    if folder.is_dir():
-        return folder
-    from fleet.settings import Settings
-
-    models_path = Settings().models_path
-    if Path(model).name == model and (models_path / model).is_dir():
-        return models_path / model
-    raise CommandFailed(
-        f"there is no folder {model!r}, neither here nor in {models_path}",
-        code="model-not-found",
-        exit_code=Exit.NOT_FOUND,
-        hint="give the folder that holds model.yaml, or set MODELS_PATH",
-    )
+app.command()(model_versions.versions)
+app.command()(model_versions.status)
+app.command()(model_arrivals.pull)
+app.command()(model_arrivals.upload)
+app.command()(model_arrivals.retry)
+app.command()(model_versions.deploy)
+app.command()(model_versions.alias)
+app.command()(model_versions.load)
+app.command()(model_versions.unload)
+app.command()(model_versions.reload)
+app.command()(model_versions.remove)
+app.command()(model_versions.metrics)
+app.command()(check)
+app.command()(quantize)

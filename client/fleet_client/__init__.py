@@ -11,6 +11,7 @@ Everything that may be imported is named here; other modules may change without 
 """
 
 from fleet_client.client import VERSION, Client, Input
+from fleet_client.embeddings import Embeddings
 from fleet_client.errors import (
     APIError,
     ChecksumMismatch,
@@ -18,6 +19,7 @@ from fleet_client.errors import (
     ConnectionFailed,
     FleetError,
     Forbidden,
+    ImportFailed,
     InputUnusable,
     InvalidRequest,
     JobCancelled,
@@ -34,6 +36,17 @@ from fleet_client.errors import (
 )
 from fleet_client.fleet_status import FleetStatus, QueuesStatus, QueueStatus, RunningStatus, WorkerStatus
 from fleet_client.job import Job
+from fleet_client.model_places import ModelFiles
+from fleet_client.model_records import (
+    ModelHealth,
+    ModelMetrics,
+    ModelOnWorker,
+    ModelStatus,
+    ModelUsage,
+    ModelVersion,
+    ModelVersionStatus,
+    Quantiles,
+)
 from fleet_client.records import (
     Artifact,
     Callback,
@@ -60,10 +73,12 @@ __all__ = [
     "Client",
     "Conflict",
     "ConnectionFailed",
+    "Embeddings",
     "FleetError",
     "FleetStatus",
     "Forbidden",
     "Forecast",
+    "ImportFailed",
     "Input",
     "InputUnusable",
     "InvalidRequest",
@@ -76,8 +91,17 @@ __all__ = [
     "JobRecord",
     "JobState",
     "Model",
+    "ModelFiles",
+    "ModelHealth",
+    "ModelMetrics",
+    "ModelOnWorker",
+    "ModelStatus",
+    "ModelUsage",
+    "ModelVersion",
+    "ModelVersionStatus",
     "NotFound",
     "ObjectRef",
+    "Quantiles",
     "QueueStatus",
     "QueuesStatus",
     "RanOn",

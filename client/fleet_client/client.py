@@ -9,11 +9,13 @@ from typing import Any, TypeAlias
 from urllib.parse import quote
 
 from fleet_client import uploads
+from fleet_client.embeddings import EmbeddingCalls
 from fleet_client.errors import InvalidRequest
 from fleet_client.fleet_status import FleetStatus, QueuesStatus
 from fleet_client.job import Job
+from fleet_client.models import ModelCalls
 from fleet_client.problems import read
-from fleet_client.records import Callback, JobPage, JobRecord, Model, ModelList, ObjectRef, Upload
+from fleet_client.records import Callback, JobPage, JobRecord, ObjectRef, Upload
 from fleet_client.replay import is_same_request
 from fleet_client.retry import Retries
 from fleet_client.sources import Sendable, open_source
@@ -30,7 +32,7 @@ Input: TypeAlias = Sendable | Upload | ObjectRef
 _INLINE_BYTES = 64 * 1024
 
 
-class Client:
+class Client(ModelCalls, EmbeddingCalls):
     """A Fleet server. Thread-safe; close it, or use it in a `with` block.
 
     `timeout` is how long one answer may take, in seconds, on top of what the server holds it on purpose. Lost
@@ -122,7 +124,8 @@ class Client:
     ) -> Job:
         """Uploads the inputs and submits one job; returns as soon as the server has recorded it.
 
-        task: None for the model's own. version: None for the highest. priority: "urgent", "high", "normal" or "low".
+        model: "name" or "name@alias". task: None for the model's own. version: None for its default, else the highest.
+        priority: "urgent", "high", "normal" or "low".
         deadline_s: the job expires when it has not ended so many seconds after the submit.
         retention_s: how long the server keeps the job after its end, with inputs and results; None: as it is set up.
         callback: a URL that is told of the job's end by webhook, or a `Callback` with the events of your choice.
@@ -207,16 +210,6 @@ class Client:
             cursor = page.next_cursor
             if cursor is None:
                 return
-
-    def models(self) -> list[Model]:
-        """One entry per model, its highest version."""
-        return read(ModelList, self._wires.api.request("GET", "models")).models
-
-    def model(self, name: str, version: int | None = None) -> Model:
-        """Raises NotFound."""
-        params = None if version is None else {"version": str(version)}
-        answer = self._wires.api.request("GET", f"models/{quote(name, safe='')}", params=params)
-        return read(Model, answer)
 
     def fleet(self) -> FleetStatus:
         """The workers that live, and what they run at this moment."""

@@ -15,13 +15,14 @@ FleetError
 │   ├── TooLarge              413
 │   ├── TooManyRequests       429
 │   └── Unavailable           502, 503, 504
+├── ImportFailed          a model's version that was waited for could not be brought in
 └── JobEnded              a job that was waited for ended without a result
     ├── JobFailed
     ├── JobCancelled
     └── JobExpired
 
 `code` is stable, lower-case and hyphenated; compare it, not the message. For an `APIError` it is the server's own code,
-for a `JobFailed` the code of the job's error.
+for a `JobFailed` the code of the job's error, for an `ImportFailed` that of the import's.
 """
 
 from collections.abc import Mapping, Sequence
@@ -29,6 +30,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from fleet_client.job import Job
+    from fleet_client.model_records import ModelVersion
 
 
 class FleetError(Exception):
@@ -138,7 +140,20 @@ class Unavailable(APIError):
     @property
     def retryable(self) -> bool:  # type: ignore[override]
         """Who asked to be told that nobody can do it is told at once."""
-        return self.code != "no-capable-worker"
+        return self.code not in ("no-capable-worker", "model-unloaded", "model-not-ready")
+
+
+class ImportFailed(FleetError):
+    """`version` is what the server said last."""
+
+    code = "import-failed"
+
+    def __init__(self, version: "ModelVersion") -> None:
+        why = version.error.message if version.error else f"it is {version.state}"
+        super().__init__(f"version {version.version} of the model {version.name!r} could not be brought in: {why}")
+        self.version = version
+        if version.error is not None:
+            self.code = version.error.code
 
 
 class JobEnded(FleetError):

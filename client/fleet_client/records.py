@@ -56,7 +56,10 @@ class JobFault(Record):
 
 
 class RanOn(Record):
-    """Where the job ran, and why there. `provider` is the execution provider that was really in use."""
+    """Where the job ran, and why there. `provider` is the execution provider that was really in use.
+
+    `fallback` says what was asked for in its place, and why it was not used; empty when all was as asked.
+    """
 
     worker: str | None = None
     pool: str | None = None
@@ -65,6 +68,7 @@ class RanOn(Record):
     simulated: bool = False
     batch_size: int | None = None
     why: str | None = None
+    fallback: str | None = None
     model_sha256: str | None = None
 
 
@@ -176,11 +180,12 @@ class Model(Record):
     execution_timeout_s: float | None = None
     max_attempts: int | None = None
     expected_s: dict[str, float] = Field(default_factory=dict, description="pool -> seconds of a typical job")
+    aliases: dict[str, int] = Field(default_factory=dict)
+    inputs: list[dict[str, Any]] = Field(default_factory=list, description="tensors: name, datatype, shape")
+    outputs: list[dict[str, Any]] = Field(default_factory=list)
+    max_batch_size: int | None = None
+    unloaded: bool = False
     ready_workers: int = 0
-
-
-class ModelList(Record):
-    models: list[Model]
 
 
 class TicketPart(Record):

@@ -23,6 +23,8 @@ def is_same_request(record: JobRecord, body: Mapping[str, Any], digests: Sequenc
     `deadline_s` is not compared: it counts from the first submit.
     """
     recorded = record.model_dump()
+    # `name@alias`: the record has the version that the alias stood for.
+    body = {**body, "model": str(body["model"]).partition("@")[0]}
     if any(name in body and body[name] != recorded[name] for name in _REPEATED):
         return False
     if not _same_callback(record.callback, body.get("callback")):

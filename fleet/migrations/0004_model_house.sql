@@ -31,6 +31,8 @@ CREATE TABLE model_version (
     error jsonb,
     -- The fencing token, and who holds it until when.
     attempt integer NOT NULL DEFAULT 0,
+    -- Workers that were lost while they imported it: after some of them it is not tried again.
+    losses integer NOT NULL DEFAULT 0,
     lease_owner text,
     lease_until timestamptz,
     created_at timestamptz NOT NULL DEFAULT clock_timestamp(),
@@ -49,15 +51,18 @@ CREATE TABLE model_alias (
     PRIMARY KEY (name, alias)
 );
 
--- What workers shall do with a version besides loading it when a job needs it: keep it loaded, or not serve it.
+-- Of all desires: no number comes twice, also where one was forgotten and is said anew.
+CREATE SEQUENCE model_generation;
+-- What workers shall do with a version besides loading it when a job needs it: keep it loaded, not serve it, or let it go
+-- once and serve it on.
 CREATE TABLE model_desire (
     name text NOT NULL,
     version integer NOT NULL,
-    desire text NOT NULL CHECK (desire IN ('loaded', 'unloaded')),
+    desire text NOT NULL CHECK (desire IN ('loaded', 'unloaded', 'evicted')),
     -- A model configuration in the place of its own (Triton's JSON); null: its own.
     config jsonb,
     -- Grows with every request to load it, so that the same word said again is a reload.
-    generation bigint NOT NULL DEFAULT 1,
+    generation bigint NOT NULL DEFAULT nextval('model_generation'),
     changed_at timestamptz NOT NULL DEFAULT clock_timestamp(),
     PRIMARY KEY (name, version)
 );
@@ -108,3 +113,27 @@ CREATE INDEX job_ended_of_model ON job (model, finished_at DESC) WHERE finished_
 -- {"name/version": {"state": "READY", "reason": "", "generation": 1, "memory_bytes": 1}} of every model that the worker
 -- was asked to load, or has loaded, or failed to.
 ALTER TABLE worker ADD COLUMN model_states jsonb NOT NULL DEFAULT '{}';
+
+-- Whether an object is a file of an upload of a version that is still to be imported, or that may be tried again: then
+-- it stays, whoever else has done with it.
+CREATE FUNCTION held_by_model(object_key text) RETURNS boolean LANGUAGE sql STABLE AS $$
+    SELECT EXISTS (
+        SELECT FROM model_version
+         WHERE (state IN ('requested', 'importing')
+                OR (state = 'failed' AND changed_at > statement_timestamp() - interval '7 days'))
+           AND source -> 'files' @> jsonb_build_array(jsonb_build_object('object', jsonb_build_object('key', object_key))))
+$$;
+
+-- As 0002 has it, and not what a model is made of.
+CREATE OR REPLACE FUNCTION give_up_uploads(ids uuid[]) RETURNS SETOF upload LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM FROM upload WHERE id = ANY(ids) ORDER BY id FOR UPDATE;
+    RETURN QUERY
+        UPDATE upload SET used_at = NULL, expires_at = least(expires_at, clock_timestamp() - interval '2 hours')
+         WHERE upload.id = ANY(ids)
+           AND NOT EXISTS (SELECT FROM job_source JOIN job AS reader ON reader.id = job_source.job_id
+                            WHERE job_source.source_id = upload.id
+                              AND (reader.deleted_at IS NULL OR reader.state IN ('queued', 'running')))
+           AND NOT held_by_model(upload.key)
+        RETURNING upload.*;
+END $$;

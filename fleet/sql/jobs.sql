@@ -94,6 +94,10 @@ UPDATE job SET published_at = NULL, publish_seq = publish_seq + 1
 SELECT * FROM job
  WHERE id = %(id)s AND (%(tenant)s::text IS NULL OR tenant = %(tenant)s AND deleted_at IS NULL)
 
+-- existing_jobs --
+-- For all whose job has just ended: one statement.
+SELECT * FROM job WHERE id = ANY(%(ids)s) AND deleted_at IS NULL
+
 -- claim_job --
 -- The first statement of a run. No row: the message is a duplicate or stale; do nothing.
 -- Safe to repeat: the owner is unique to this claim, and a claim that it holds already is only told again.
@@ -150,13 +154,14 @@ UPDATE job SET stage = told.stage, progress = told.progress, revision = revision
    AND (job.stage, job.progress) IS DISTINCT FROM (told.stage, told.progress)
 
 -- finish_job --
--- Only the current token wins.
+-- Only the current token wins. Returned is what the worker does not know; inputs that are NULL stay as they are.
 UPDATE job
-   SET state = 'succeeded', result = %(result)s, artifacts = %(artifacts)s, inputs = %(inputs)s, timings = %(timings)s,
+   SET state = 'succeeded', result = %(result)s, artifacts = %(artifacts)s, inputs = coalesce(%(inputs)s, inputs),
+       timings = %(timings)s,
        ran_on = %(ran_on)s, stage = NULL, progress = 1, revision = revision + 1, finished_at = clock_timestamp(),
        expires_at = clock_timestamp() + retention_s * interval '1 second', lease_owner = NULL, lease_until = NULL
  WHERE id = %(id)s AND state = 'running' AND attempt = %(attempt)s
-RETURNING *
+RETURNING revision, cancel_requested, finished_at, expires_at, deleted_at
 
 -- won_job --
 -- Did this attempt win? Asked after a finish without a row (its answer may have got lost), and before the objects of

@@ -20,6 +20,7 @@ SELECT * FROM model_version WHERE %(name)s::text IS NULL OR name = %(name)s ORDE
 -- The oldest that waits, or whose worker was lost. Interactive workers leave it to others for a while.
 UPDATE model_version AS taken
    SET state = 'importing', attempt = taken.attempt + 1, lease_owner = %(worker)s, stage = 'fetching',
+       losses = taken.losses + (taken.state = 'importing')::int, done_bytes = 0, total_bytes = NULL,
        lease_until = clock_timestamp() + %(lease_s)s * interval '1 second', changed_at = clock_timestamp()
  WHERE (name, version) = (
        SELECT name, version FROM model_version
@@ -74,7 +75,7 @@ RETURNING name
 
 -- retry_import --
 UPDATE model_version
-   SET state = 'requested', attempt = attempt + 1, error = NULL, done_bytes = 0, total_bytes = NULL,
+   SET state = 'requested', attempt = attempt + 1, losses = 0, error = NULL, done_bytes = 0, total_bytes = NULL,
        changed_at = clock_timestamp()
  WHERE name = %(name)s AND version = %(version)s AND state = 'failed'
 RETURNING *
@@ -95,6 +96,9 @@ WITH gone AS (
     DELETE FROM model_desire USING gone WHERE model_desire.name = gone.name AND model_desire.version = gone.version
 )
 SELECT name FROM gone
+
+-- removing --
+SELECT * FROM model_version WHERE state = 'removing' ORDER BY changed_at LIMIT 100
 
 -- removed --
 -- Its files are gone.
@@ -118,12 +122,21 @@ SELECT name, alias, version FROM model_alias WHERE %(name)s::text IS NULL OR nam
 INSERT INTO model_desire (name, version, desire, config)
 SELECT name, version, %(desire)s, %(config)s FROM model_card WHERE name = %(name)s AND version = %(version)s
 ON CONFLICT (name, version) DO UPDATE
-   SET desire = excluded.desire, config = excluded.config, generation = model_desire.generation + 1,
+   SET desire = excluded.desire, config = excluded.config, generation = excluded.generation,
        changed_at = clock_timestamp()
 RETURNING *
 
+-- restore_desire --
+-- What was desired before, unless something else was asked for meanwhile.
+UPDATE model_desire
+   SET desire = %(desire)s, config = %(config)s, generation = nextval('model_generation'),
+       changed_at = clock_timestamp()
+ WHERE name = %(name)s AND version = %(version)s AND generation = %(generation)s
+
 -- forget_desire --
-DELETE FROM model_desire WHERE name = %(name)s AND version = %(version)s RETURNING version
+-- With a generation, only that one.
+DELETE FROM model_desire
+ WHERE name = %(name)s AND version = %(version)s AND generation = coalesce(%(generation)s, generation)
 
 -- desires --
 SELECT * FROM model_desire ORDER BY name, version

@@ -14,7 +14,7 @@ WITH hidden AS (
 ), told AS (
     DELETE FROM webhook_delivery WHERE job_id = %(id)s AND EXISTS (SELECT FROM hidden)
 )
-SELECT * FROM hidden
+SELECT *, EXISTS (SELECT FROM job_part WHERE job_part.job_id = hidden.id) AS parts FROM hidden
 
 -- expired_jobs --
 -- Ended jobs whose time is over, longest first, but for those that somebody still needs (see hide_expired_jobs).
@@ -31,7 +31,9 @@ SELECT count(*) AS jobs FROM hide_expired_jobs(%(ids)s)
 
 -- hidden_jobs --
 -- Page by page those that are to be removed now: hidden, and no worker is at them.
-SELECT id, state, attempt, artifacts, history, timings, deleted_at FROM job
+SELECT id, state, attempt, artifacts, history, timings, deleted_at,
+       EXISTS (SELECT FROM job_part WHERE job_part.job_id = job.id) AS parts
+  FROM job
  WHERE deleted_at >= %(after_at)s::timestamptz AND (deleted_at, id) > (%(after_at)s::timestamptz, %(after_id)s::uuid)
    AND state NOT IN ('queued', 'running')
  ORDER BY deleted_at, id LIMIT %(limit)s
@@ -68,8 +70,14 @@ SELECT id, state, attempt FROM job WHERE id = ANY(%(ids)s)
 SELECT id, state = 'pending' AS pending,
        used_at IS NOT NULL AND NOT EXISTS (
            SELECT FROM job_source JOIN job ON job.id = job_source.job_id WHERE job_source.source_id = upload.id
-       ) AS abandoned
+       ) AND NOT held_by_model(key) AS abandoned
   FROM upload WHERE id = ANY(%(ids)s)
+
+-- model_fates --
+-- Of these versions: the first attempt to bring it in whose files are, or can still become, the version's.
+SELECT name, version, attempt + (state IN ('requested', 'failed'))::int AS needed_from
+  FROM model_version
+ WHERE (name, version) IN (SELECT * FROM unnest(%(names)s::text[], %(versions)s::int[]))
 
 -- give_up_abandoned --
 SELECT count(*) AS uploads FROM give_up_uploads(%(ids)s)

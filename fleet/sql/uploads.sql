@@ -22,7 +22,7 @@ RETURNING *
 -- give_up_upload --
 -- From here on no job can take it; its object is removed next, then its row. Killed in between, the sweeper goes on.
 UPDATE upload SET expires_at = least(expires_at, clock_timestamp() - interval '2 hours')
- WHERE id = %(id)s AND tenant = %(tenant)s AND used_at IS NULL
+ WHERE id = %(id)s AND tenant = %(tenant)s AND used_at IS NULL AND NOT held_by_model(key)
 RETURNING *
 
 -- delete_upload --
@@ -32,9 +32,9 @@ RETURNING *
 
 -- stale_uploads --
 -- Never used, or used by jobs that are all gone, and past their time, with an hour of grace for a submit that is just
--- under way. The statement's time and not the clock's, which no index is searched with.
+-- under way. None that a model is made of. The statement's time, since no index is searched with the clock's.
 SELECT * FROM upload
- WHERE used_at IS NULL AND expires_at < statement_timestamp() - interval '1 hour'
+ WHERE used_at IS NULL AND expires_at < statement_timestamp() - interval '1 hour' AND NOT held_by_model(key)
  ORDER BY expires_at LIMIT %(limit)s
 
 -- forget_idempotency_keys --

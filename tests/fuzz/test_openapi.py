@@ -86,9 +86,20 @@ class Api:
             response,
             headers=self.headers or None,
             additional_checks=[errors_are_problems, events_are_jobs],
-            # A schema cannot tell a stream's whole from its events.
-            excluded_checks=[schemathesis.checks.response_schema_conformance] if streams(case) else [],
+            excluded_checks=_beyond(case),
         )
+
+
+def _beyond(case: Case[Any]) -> list[Any]:
+    """Checks that ask of an answer what a schema cannot say."""
+    excluded: list[Any] = []
+    if streams(case):
+        # It cannot tell a stream's whole from its events.
+        excluded.append(schemathesis.checks.response_schema_conformance)
+    if case.operation.path.startswith("/api/v1/models/") and "{" not in case.operation.path:
+        # There `GET` asks for the model of that name, which is another path of the document.
+        excluded += [schemathesis.checks.unsupported_method, schemathesis.checks.allow_header_conformance]
+    return excluded
 
 
 @pytest.fixture(scope="module")
@@ -213,8 +224,10 @@ def test_every_operation_refuses_what_is_not_in_its_word(label: str, open_api: A
 def test_calls_that_follow_from_each_other_keep_their_word(open_api: Api) -> None:
     """Ids of answers go into requests, in any order: submit, look, cancel, retry, delete, look again."""
     followed: Counter[str] = Counter()
+    # A model's next version has another number each time, and what is drawn would not be the same again.
+    jobs = open_api.schema.exclude(path_regex="/models")
 
-    class Following(open_api.schema.as_state_machine()):  # type: ignore[misc]
+    class Following(jobs.as_state_machine()):  # type: ignore[misc]
         def call(self, case: Case[Any], **_: Any) -> Response:
             # The stream of a job that has not ended would not end.
             (open_api.targets.aim if streams(case) else open_api.targets.fit)(case)
@@ -224,7 +237,7 @@ def test_calls_that_follow_from_each_other_keep_their_word(open_api: Api) -> Non
             followed[f"{case.operation.label} {response.status_code // 100}xx"] += 1
             open_api.judge(case, response)
 
-    Following.run(settings=settings(STEADY, max_examples=20, stateful_step_count=8))
+    Following.run(settings=settings(STEADY, max_examples=50, stateful_step_count=8))
     assert sum(count for name, count in followed.items() if "{" in name and name.endswith("2xx")) > 10, followed
 
 

@@ -54,6 +54,7 @@ class Bench:
         """The echo's answer also becomes an artifact, so that there is something to lose."""
 
         def encode(kind: object, outcome: dict[str, Any], folder: Path) -> Encoded:
+            folder.mkdir(exist_ok=True)
             (folder / "mask.bin").write_bytes(b"x" * 1000)
             return Encoded(outcome, [EncodedFile("mask.bin", folder / "mask.bin", "application/octet-stream")])
 
@@ -61,10 +62,8 @@ class Bench:
 
 
 @contextmanager
-def opened_bench(settings: Settings, scratch: Path) -> Iterator[Bench]:
-    chosen = settings.model_copy(
-        update={"models_path": Path("models").resolve(), "worker_scratch": scratch, "lease_s": 1.0}
-    )
+def opened_bench(settings: Settings, scratch: Path, models: Path = Path("models")) -> Iterator[Bench]:
+    chosen = settings.model_copy(update={"models_path": models.resolve(), "worker_scratch": scratch, "lease_s": 1.0})
     process = assemble(chosen, prove_device(chosen, 2))
     process.leases.start()
     with Database(settings.database_dsn) as database:

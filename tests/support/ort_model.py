@@ -11,8 +11,9 @@ import numpy as np
 import onnxruntime
 
 from fleet.contracts import Stage
-from worker.contract import Array, Progress, Shapes, Tensor
+from worker.contract import Array, Parts, Progress, Shapes, Tensor
 from worker.memory.room import ArrayRoom
+from worker.progress import NothingKept
 
 _DTYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(int64)": np.int64}
 
@@ -81,6 +82,10 @@ class RecordedProgress:
     room: ArrayRoom = field(default_factory=ArrayRoom)
     asked: list[tuple[int, int | None]] = field(default_factory=list)
     memory_bytes: int = sys.maxsize
+    folder: Path = Path("/nowhere")
+    #: What `parts` gives, and what it was told.
+    kept: Parts = field(default_factory=lambda: NothingKept(""))
+    hinges_on: str = ""
 
     @contextmanager
     def stage(self, stage: Stage) -> Iterator[None]:
@@ -100,3 +105,7 @@ class RecordedProgress:
 
     def admit_all(self) -> int:
         return self.memory_bytes
+
+    def parts(self, hinges_on: str) -> Parts:
+        self.hinges_on = hinges_on
+        return self.kept

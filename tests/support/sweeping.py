@@ -20,6 +20,7 @@ from fleet.job_values import Claim, Ending
 from fleet.jobs import JobStore
 from fleet.objects import ObjectStore, result_key, upload_key
 from fleet.outbox import Outbox
+from fleet.parts import PartStore
 from fleet.retention import Retention
 from fleet.settings import Settings
 from fleet.uploads import UploadStore
@@ -39,6 +40,7 @@ class Sweeping:
     objects: ObjectStore
     retention: Retention
     removal: Removal
+    parts: PartStore
     sweeper: Sweeper
     measures: Measures
     steps: Steps
@@ -152,10 +154,11 @@ def sweeping_of(settings: Settings, objects: ObjectStore | None = None) -> Itera
     with Database(settings.database_dsn) as database:
         store, measures = objects or ObjectStore(settings), Measures()
         steps, retention = Steps(measures), Retention(database)
-        removal = Removal(retention, store)
+        removal, parts = Removal(retention, store), PartStore(database, store)
         sweeper = Sweeper(
             retention=retention,
             removal=removal,
+            parts=parts,
             orphans=OrphanWalk(retention, store, steps, grace_s=3600.0, every_s=0.0),
             steps=steps,
             measures=measures,
@@ -169,6 +172,7 @@ def sweeping_of(settings: Settings, objects: ObjectStore | None = None) -> Itera
             store,
             retention,
             removal,
+            parts,
             sweeper,
             measures,
             steps,

@@ -3,6 +3,7 @@
 What a request is led to follows from the request itself, so that the same requests come again in the next run.
 """
 
+import re
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -50,6 +51,9 @@ class Targets:
         draw = _draw(case) // 4
         if case.operation.label == "POST /api/v1/jobs" and isinstance(case.body, dict):
             case.body = {**case.body, **self._job_fields(case.body, draw)}
+        is_json = case.media_type == "application/json" and isinstance(case.body, dict)
+        if re.fullmatch(r"POST (/api/v1)?/models/\w+", case.operation.label) and is_json:
+            case.body = {**case.body, **self._model_fields(case.body, draw)}
         if case.operation.label.endswith("/content") and isinstance(case.body, bytes) and draw % 3 == 0:
             case.body = _FILE[:_ANNOUNCED]
         _aim_headers(case, draw)
@@ -64,6 +68,7 @@ class Targets:
             "upload_id": lambda draw: self._uploads[draw % 3](),
             "delivery_id": lambda _: self.delivery(),
             "name": lambda draw: ("mask.bin", "text", "volume")[draw % 3],
+            **({"version": lambda _: "1"} if case.method == "GET" else {}),
         }
 
     @property
@@ -136,6 +141,13 @@ class Targets:
         if isinstance(callback, dict) and isinstance(callback.get("url"), str):
             # Always: no generated address may be called.
             fields["callback"] = {**callback, "url": _URLS[draw % len(_URLS)].format(self.nowhere)}
+        return fields
+
+    def _model_fields(self, body: dict[str, Any], draw: int) -> dict[str, Any]:
+        # The next version, since the same request made again would be refused.
+        fields: dict[str, Any] = {"version": None} if isinstance(body.get("version"), int) else {}
+        if draw % 4 and isinstance(body.get("files"), list):
+            fields["files"] = [{"upload": self.complete_upload(), "path": "model.onnx"}]
         return fields
 
 

@@ -12,7 +12,8 @@ TEXTS = text_files()
 MODULES = package_modules()
 MAX_LINES = 300
 #: The settings, and where a user's command line learns which Fleet to call.
-MAY_READ_ENVIRONMENT = {"fleet/settings.py", "cli/connection.py"}
+#: And `worker/children.py`, to hand on which device is the worker's own.
+MAY_READ_ENVIRONMENT = {"fleet/settings.py", "cli/connection.py", "worker/children.py"}
 TASK_FILES = [name for name in MODULES if re.fullmatch(r"worker/tasks/(?!__init__)\w+\.py", name)]
 
 #: Written in halves, so that this file does not find itself.

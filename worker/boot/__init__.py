@@ -8,8 +8,10 @@ By name, since Celery imports them only in a worker: Flower loads the same app w
 STEPS = (
     "worker.boot.device:DeviceStep",
     "worker.boot.engine:EngineStep",
+    "worker.boot.usage:UsageStep",
     "worker.boot.intake:IntakeStep",
     "worker.boot.announce:AnnounceStep",
+    "worker.boot.house:HouseStep",
     "worker.boot.watch:WatchStep",
     "worker.boot.exporter:ExporterStep",
 )

@@ -11,6 +11,7 @@ from fleet.catalogue import ALIVE_S, WorkerRow
 from fleet.errors import FleetError
 from fleet.logs import get_logger
 from worker.boot.intake import IntakeStep
+from worker.engine.model_version import ModelVersion
 from worker.process import Process
 from worker.queue_order import routed
 
@@ -43,16 +44,37 @@ class Announcer:
         self._process = process
         self._queues = queues
         self._wake = threading.Event()
+        #: The versions whose cards are in the catalogue.
+        self._told: dict[tuple[str, int], ModelVersion] = {}
         self._consuming = False
         self._draining = False
         self._closing = False
         self._thread = threading.Thread(target=self._keep, name="announcer", daemon=True)
 
     def start(self) -> None:
-        process = self._process
-        cards = [version.card() for version in process.registry.repository.versions.values()]
-        process.catalogue.announce_cards(cards, process.name)
+        self._tell_cards()
         self._thread.start()
+
+    def tell_models(self) -> None:
+        """Models have come, gone or changed their state here. From the keeper's thread."""
+        self._tell_cards()
+        self._wake.set()
+
+    def _tell_cards(self) -> None:
+        """Those of the folder; what the house has got its card when it was brought in."""
+        process = self._process
+        versions = process.registry.repository.versions
+        told, cards = {}, []
+        for key, version in versions.items():
+            if self._told.get(key) is not version:
+                try:
+                    cards.append(version.card())
+                except (FleetError, OSError) as error:
+                    log.error("model not announced", model=version.key, reason=str(error))
+                    continue
+            told[key] = version
+        process.catalogue.announce_cards(cards, process.name)
+        self._told = told
 
     def consuming(self) -> None:
         """The consumer is up: from now on the fleet may count on this worker."""
@@ -97,7 +119,7 @@ class Announcer:
             provider=device.providers.best,
             simulated=device.simulated,
             concurrency=device.concurrency,
-            models=[version.key for version in process.registry.repository.versions.values()],
+            models=process.registry.repository.keys,
             loaded=process.registry.loaded,
             running=process.leases.running,
             rss_bytes=psutil.Process().memory_info().rss,
@@ -107,6 +129,7 @@ class Announcer:
             queues=[] if self._draining else routed(self._queues()),
             memory_usable_bytes=process.memory.budget.usable_bytes,
             memory_granted_bytes=process.memory.budget.granted_bytes,
+            model_states=process.keeper.states(),
         )
         try:
             process.catalogue.announce_worker(row)

@@ -69,7 +69,9 @@ class Appetite:
             if elements > self._elements:
                 self._elements, self._bytes, self._runs = elements, 0, 0
             if elements == self._elements:
-                self._bytes = max(self._bytes, grown_bytes) if fresh else self._bytes + max(grown_bytes, 0)
+                # Whatever others gave back meanwhile, its outputs are there.
+                whole = max(self._bytes, grown_bytes, output_bytes)
+                self._bytes = whole if fresh else self._bytes + max(grown_bytes, 0)
                 self._runs += runs
                 self._to_come = output_bytes if self._runs < RUNS else 0
 

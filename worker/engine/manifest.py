@@ -8,10 +8,18 @@ from pydantic import Field, ValidationError, field_validator
 
 from fleet.contracts import DevicePolicy, Lane, Pool, Sha256
 from fleet.errors import ModelError
+from fleet.model_names import MAX_VERSION
+from fleet.model_source import InnerPath
+from fleet.plain import check_plain
 from fleet.tensors import DataType
 from fleet.values import Frozen
+from worker.engine.provider_options import faults_of_config, faults_of_options
+from worker.engine.yaml_lines import located
 
 MANIFEST_NAME = "model.yaml"
+_YEAR_S = 365 * 86_400.0
+#: Elements along one dimension.
+_MOST = 2**62
 
 
 class OnnxOptions(Frozen):
@@ -27,6 +35,28 @@ class OnnxOptions(Frozen):
     #: Entries of ONNX Runtime's session configuration, those that it documents as safe to set.
     session_config: dict[str, str] = Field(default_factory=dict)
 
+    @field_validator("providers")
+    @classmethod
+    def _providers_are_names(cls, providers: list[str] | str) -> list[str] | str:
+        wrong = [name for name in providers if not name.endswith("ExecutionProvider")] if providers != "auto" else []
+        if wrong:
+            raise ValueError(f"{wrong} are no execution providers: write CUDAExecutionProvider, ..., or auto")
+        return providers
+
+    @field_validator("provider_options")
+    @classmethod
+    def _options_are_known(cls, options: dict[str, dict[str, str]]) -> dict[str, dict[str, str]]:
+        if wrong := [fault for name, told in options.items() for fault in faults_of_options(name, told)]:
+            raise ValueError("; ".join(wrong))
+        return options
+
+    @field_validator("session_config")
+    @classmethod
+    def _entries_are_known(cls, entries: dict[str, str]) -> dict[str, str]:
+        if wrong := faults_of_config(entries):
+            raise ValueError("; ".join(wrong))
+        return entries
+
 
 class Batching(Frozen):
     """How requests of different jobs are joined."""
@@ -38,8 +68,8 @@ class Batching(Frozen):
     preferred: list[Annotated[int, Field(ge=1)]] = Field(default_factory=list)
     #: How long a batch that is not full waits for company; 0: what arrived during a run is the next batch.
     max_delay_ms: float = Field(default=0.0, ge=0, le=60_000, allow_inf_nan=False)
-    #: Runs at once, on one device.
-    instances: int = Field(default=1, ge=1, le=64)
+    #: Runs at once, on one device; 0: one on a GPU, on a CPU as many as fill its cores with `intra_op_threads` each.
+    instances: int = Field(default=1, ge=0, le=64)
 
 
 class DeclaredTensor(Frozen):
@@ -48,10 +78,13 @@ class DeclaredTensor(Frozen):
     name: str
     datatype: DataType
     #: Whole, with the batch's dimension where there is one; -1 is free.
-    shape: list[Annotated[int, Field(ge=-1)]]
+    shape: list[Annotated[int, Field(ge=-1, le=_MOST)]]
+    #: What the graph takes or gives where that is another shape of as many elements, likewise whole.
+    reshape: list[Annotated[int, Field(ge=-1, le=_MOST)]] | None = None
+    #: Of an input: a request may leave it out, because the graph has a default for it.
     optional: bool = False
     #: Of an output: the file of class names beside model.yaml, line n for class n.
-    label_file: str | None = None
+    label_file: InnerPath | None = None
 
 
 class WarmupInput(Frozen):
@@ -59,9 +92,9 @@ class WarmupInput(Frozen):
 
     datatype: DataType
     #: Without the batch's dimension.
-    shape: list[Annotated[int, Field(ge=0)]]
+    shape: list[Annotated[int, Field(ge=0, le=_MOST)]]
     fill: Literal["zero", "random"] = "zero"
-    file: str | None = None
+    file: InnerPath | None = None
 
 
 class Warmup(Frozen):
@@ -77,7 +110,7 @@ class Example(Frozen):
     """A request that works: deploying checks it, and the documents show it. `inputs` are files in `example/`."""
 
     params: dict[str, Any] = Field(default_factory=dict)
-    inputs: list[str] = Field(default_factory=list, max_length=16)
+    inputs: list[InnerPath] = Field(default_factory=list, max_length=16)
 
 
 class PriorityLevels(Frozen):
@@ -90,8 +123,8 @@ class PriorityLevels(Frozen):
 class VersionPolicy(Frozen):
     """Which of the versions in the folder are served: the newest `latest`, `specific` ones, or all."""
 
-    latest: int | None = Field(default=None, ge=1)
-    specific: list[Annotated[int, Field(ge=1)]] | None = None
+    latest: int | None = Field(default=None, ge=1, le=MAX_VERSION)
+    specific: list[Annotated[int, Field(ge=1, le=MAX_VERSION)]] | None = None
 
 
 class WeightFile(Frozen):
@@ -114,6 +147,8 @@ class Provenance(Frozen):
 
 class Manifest(Frozen):
     task: str
+    #: The graph in a version's folder: a file, or a folder that holds `model.onnx` and its external data.
+    graph: InnerPath = "model.onnx"
     description: str = ""
     licence: str = ""
     source: Provenance = Provenance()
@@ -132,8 +167,8 @@ class Manifest(Frozen):
     labels: dict[int, str] = Field(default_factory=dict)
     #: The task's own Settings; parsed by the task.
     pipeline: dict[str, Any] = Field(default_factory=dict)
-    execution_timeout_s: float = Field(default=3600.0, gt=0)
-    deadline_s: float | None = Field(default=None, gt=0, description="from submit to end")
+    execution_timeout_s: float = Field(default=3600.0, gt=0, le=_YEAR_S)
+    deadline_s: float | None = Field(default=None, gt=0, le=_YEAR_S, description="from submit to end")
     max_attempts: int = Field(default=3, ge=1, le=10)
     #: Of a typical job on a usual device of either pool, until the fleet has measured it.
     expected_s: dict[Pool, Annotated[float, Field(gt=0, allow_inf_nan=False)]] = Field(default_factory=dict)
@@ -150,18 +185,35 @@ class Manifest(Frozen):
 def read_manifest(folder: Path) -> Manifest:
     """Raises ModelError `manifest-invalid`, naming each field that is wrong."""
     path = folder / MANIFEST_NAME
-    try:
-        content = yaml.safe_load(path.read_text("utf-8"))
-    except FileNotFoundError as error:
-        raise ModelError(f"{folder.name}: there is no {MANIFEST_NAME}", code="manifest-missing") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ModelError(f"{folder.name}/{MANIFEST_NAME} is not YAML: {error}", code="manifest-invalid") from error
-    if not isinstance(content, dict):
-        raise ModelError(f"{folder.name}/{MANIFEST_NAME} must be a mapping of fields", code="manifest-invalid")
+    content = read_fields(path)
     try:
         return Manifest.model_validate(content)
     except ValidationError as error:
-        raise ModelError(f"{folder.name}/{MANIFEST_NAME}: {faults(error)}", code="manifest-invalid") from error
+        raise ModelError(f"{folder.name}/{MANIFEST_NAME}: {located(path, error)}", code="manifest-invalid") from error
+
+
+def read_fields(path: Path) -> dict[str, Any]:
+    """What the file says, whatever that means: plain values, and no more of them than the record takes.
+
+    Raises ModelError `manifest-missing` or `manifest-invalid`.
+    """
+    where = f"{path.parent.name}/{path.name}"
+    try:
+        content = yaml.safe_load(path.read_text("utf-8"))
+    except FileNotFoundError as error:
+        raise ModelError(f"{path.parent.name}: there is no {path.name}", code="manifest-missing") from error
+    except RecursionError as error:
+        raise ModelError(f"{where} is nested too deeply", code="manifest-invalid") from error
+    except (yaml.YAMLError, ValueError) as error:
+        # Of numbers and dates that are none, too.
+        raise ModelError(f"{where} is not YAML: {error}", code="manifest-invalid") from error
+    if not isinstance(content, dict):
+        raise ModelError(f"{where} must be a mapping of fields", code="manifest-invalid")
+    try:
+        check_plain(content)
+    except ValueError as error:
+        raise ModelError(f"{where}: {error}", code="manifest-invalid") from error
+    return content
 
 
 def faults(error: ValidationError) -> str:

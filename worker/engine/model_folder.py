@@ -1,88 +1,35 @@
-"""A model's folder: its versions, its graphs, and what is wrong with them.
+"""A model's folder: its versions, and what is said of them. The layout is Triton's.
 
-models/<name>/model.yaml
-models/<name>/<version>/model.onnx      version = positive integer; external data lies beside the graph
+models/<name>/model.yaml                what Triton does not know: task, pipeline, texts; or all of it
+models/<name>/config.pbtxt              as Triton has it; neither file is needed for raw inference
+models/<name>/<version>/model.onnx      version = positive integer; external data lies beside the graph,
+                                        or both lie in a folder of the name `model.onnx`
 """
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from fleet.card import Card
 from fleet.contracts import ModelName
-from fleet.errors import FleetError, ModelError
+from fleet.errors import ModelError
 from fleet.logs import get_logger
-from fleet.objects import file_digest
-from fleet.settings import CPU_PROVIDER
-from worker.contract import Model, Task, TaskSettings
-from worker.engine.manifest import MANIFEST_NAME, Manifest, faults, read_manifest
-from worker.engine.session import Session, SessionSetup
-from worker.stop import StopToken
+from fleet.model_names import MAX_VERSION
+from worker.contract import Task, TaskSettings
+from worker.engine.composing import composed
+from worker.engine.graph_tensors import graph_tensors
+from worker.engine.manifest import MANIFEST_NAME, Manifest, VersionPolicy, read_manifest
+from worker.engine.model_version import GRAPH_NAME, ModelVersion, graph_in, overridden
+from worker.engine.yaml_lines import located
+from worker.triton.reading import Said, read
+from worker.triton.schema import CONFIG_NAME, parse, written
 
-GRAPH_NAME = "model.onnx"
+__all__ = ["GRAPH_NAME", "ModelVersion", "check_model", "model_folders", "overridden", "read_folder", "read_versions"]
+
 _NAME = TypeAdapter(ModelName)
 log = get_logger(__name__)
-
-
-@dataclass(frozen=True)
-class ModelVersion:
-    """One version on disk, with its task and the task's settings already parsed."""
-
-    name: str
-    version: int
-    folder: Path
-    manifest: Manifest
-    task: Task
-    settings: TaskSettings
-
-    @property
-    def graph(self) -> Path:
-        return self.folder / GRAPH_NAME
-
-    @property
-    def key(self) -> str:
-        return f"{self.name}/{self.version}"
-
-    @cached_property
-    def size_bytes(self) -> int:
-        return sum(file.stat().st_size for file in self._files())
-
-    @cached_property
-    def sha256(self) -> str:
-        """Over the names and bytes of all files of the version, the graph and its external data alike."""
-        hasher = hashlib.sha256()
-        for file in self._files():
-            hasher.update(f"{file.relative_to(self.folder).as_posix()}\0{file_digest(file)}\n".encode())
-        return hasher.hexdigest()
-
-    def _files(self) -> list[Path]:
-        return sorted(file for file in self.folder.rglob("*") if file.is_file())
-
-    def card(self) -> Card:
-        manifest = self.manifest
-        return Card(
-            name=self.name,
-            version=self.version,
-            task=self.task.name,
-            description=manifest.description,
-            licence=manifest.licence,
-            accepts=self.task.accepts,
-            returns=self.task.returns,
-            params_schema=self.task.Params.model_json_schema(),
-            lane=manifest.lane,
-            device=manifest.device,
-            size_bytes=self.size_bytes,
-            sha256=self.sha256,
-            labels=manifest.labels,
-            execution_timeout_s=manifest.execution_timeout_s,
-            deadline_s=manifest.deadline_s,
-            max_attempts=manifest.max_attempts,
-            expected_s=manifest.expected_s,
-        )
 
 
 def model_folders(root: Path) -> list[Path]:
@@ -92,59 +39,166 @@ def model_folders(root: Path) -> list[Path]:
             f"the model repository {root} does not exist: set MODELS_PATH to a folder of models",
             code="repository-missing",
         )
-    return sorted(folder for folder in root.iterdir() if (folder / MANIFEST_NAME).is_file())
+    return sorted(folder for folder in root.iterdir() if folder.is_dir() and _looks_like_a_model(folder))
 
 
-def read_versions(folder: Path, tasks: Mapping[str, Task]) -> list[ModelVersion]:
-    """Every version of a model folder. Raises ModelError with what is wrong and where."""
+def _looks_like_a_model(folder: Path) -> bool:
+    files = (MANIFEST_NAME, CONFIG_NAME)
+    return any((folder / name).is_file() for name in files) or bool(_numbers(folder, GRAPH_NAME))
+
+
+def read_versions(folder: Path, tasks: Mapping[str, Task], *, every: bool = False) -> list[ModelVersion]:
+    """The versions of a model folder that its policy serves; one that is broken is logged and left out.
+
+    every: all that are there, for folders of versions that were brought in one by one.
+
+    Raises ModelError with what is wrong and where, when none is left.
+    """
+    versions, faults = read_folder(folder, tasks, every=every)
+    if not versions:
+        raise faults[0]
+    for fault in faults:
+        log.error("model version left out", model=folder.name, code=fault.code, reason=fault.message)
+    return versions
+
+
+def read_folder(
+    folder: Path, tasks: Mapping[str, Task], *, every: bool = False
+) -> tuple[list[ModelVersion], list[ModelError]]:
+    """The versions that can be read, and what is wrong with the others. Raises ModelError for what concerns all."""
+    name = folder.name
     try:
-        _NAME.validate_python(folder.name)
+        _NAME.validate_python(name)
     except ValidationError as error:
         raise ModelError(
-            f"the folder name {folder.name!r} cannot be a model's name: use letters, digits, '.', '_' and '-'",
+            f"the folder name {name!r} cannot be a model's name: use letters, digits, '.', '_' and '-'",
             code="model-name-invalid",
         ) from error
-    manifest = read_manifest(folder)
+    found = _Found.in_folder(folder)
+    numbers = _numbers(folder, found.graph_name)
+    if not numbers:
+        raise ModelError(f"{name}: there is no version folder such as 1/{found.graph_name}", code="model-empty")
+    served = numbers if every else _served(numbers, found.policy)
+    if not served:
+        wanted = ", ".join(map(str, found.policy.specific or []))
+        raise ModelError(
+            f"{name}: its version policy serves {wanted}, and there are {', '.join(map(str, numbers))}",
+            code="model-empty",
+        )
+    versions, faults = [], []
+    for number in served:
+        try:
+            versions.append(_composed(found, number, tasks))
+        except ModelError as error:
+            faults.append(ModelError(f"{name}/{number}: {error.message}", code=error.code, **error.facts))
+    return versions, faults
+
+
+@dataclass(frozen=True)
+class _Config:
+    """What config.pbtxt says, for us and as it was written."""
+
+    said: Said
+    written: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class _Found:
+    """The files beside the versions, read."""
+
+    folder: Path
+    yaml: Manifest | None
+    config: _Config | None
+
+    @classmethod
+    def in_folder(cls, folder: Path) -> "_Found":
+        yaml = read_manifest(folder) if (folder / MANIFEST_NAME).is_file() else None
+        return cls(folder, yaml, _read_config(folder))
+
+    @property
+    def graph_name(self) -> str:
+        said = self.config.said.fields.get("graph") if self.config else None
+        return str(said or (self.yaml.graph if self.yaml else GRAPH_NAME))
+
+    @property
+    def policy(self) -> VersionPolicy:
+        """Triton serves the newest version where its own file says nothing; model.yaml alone serves all."""
+        said = self.config.said.fields.get("versions") if self.config else None
+        if said is not None:
+            return VersionPolicy.model_validate(said)
+        if self.yaml is not None and (self.config is None or "versions" in self.yaml.model_fields_set):
+            return self.yaml.versions
+        return VersionPolicy(latest=1)
+
+
+def _read_config(folder: Path) -> _Config | None:
+    path = folder / CONFIG_NAME
+    if not path.is_file():
+        return None
+    try:
+        text = path.read_text("utf-8")
+        message, says_batch_size = parse(text)
+        return _Config(read(message, says_batch_size, folder.name, text), written(message))
+    except UnicodeDecodeError as error:
+        raise ModelError(f"{folder.name}/{CONFIG_NAME} is not UTF-8", code="config-invalid") from error
+    except ModelError as error:
+        raise ModelError(f"{folder.name}/{CONFIG_NAME}: {error.message}", code=error.code, **error.facts) from error
+
+
+def _composed(found: _Found, number: int, tasks: Mapping[str, Task]) -> ModelVersion:
+    folder, config = found.folder, found.config
+    graph = graph_in(folder / str(number), found.graph_name)
+    whole = composed(lambda: graph_tensors(graph), found.yaml, config.said if config else None)
+    task = _task_of(whole.manifest, tasks)
+    return ModelVersion(
+        folder.name,
+        number,
+        folder / str(number),
+        whole.manifest,
+        task,
+        _settings_of(whole.manifest, task, folder / MANIFEST_NAME),
+        found.yaml,
+        config.written if config else None,
+        whole.remarks,
+    )
+
+
+def _task_of(manifest: Manifest, tasks: Mapping[str, Task]) -> Task:
     task = tasks.get(manifest.task)
     if task is None:
         known = ", ".join(sorted(tasks))
-        raise ModelError(
-            f"{folder.name}: there is no task {manifest.task!r}; known tasks: {known}", code="task-unknown"
-        )
+        raise ModelError(f"there is no task {manifest.task!r}; known tasks: {known}", code="task-unknown")
+    return task
+
+
+def _settings_of(manifest: Manifest, task: Task, path: Path) -> TaskSettings:
     try:
-        settings = task.Settings.model_validate(manifest.pipeline)
+        return task.Settings.model_validate(manifest.pipeline)
     except ValidationError as error:
-        raise ModelError(f"{folder.name}/{MANIFEST_NAME}: pipeline.{faults(error)}", code="manifest-invalid") from error
-    numbers = sorted(int(entry.name) for entry in folder.iterdir() if _is_version(entry))
-    if not numbers:
-        raise ModelError(f"{folder.name}: there is no version folder such as 1/{GRAPH_NAME}", code="model-empty")
-    return [ModelVersion(folder.name, n, folder / str(n), manifest, task, settings) for n in numbers]
+        raise ModelError(f"{MANIFEST_NAME}: {located(path, error, ['pipeline'])}", code="manifest-invalid") from error
 
 
-def _is_version(entry: Path) -> bool:
-    return entry.name.isdigit() and not entry.name.startswith("0") and (entry / GRAPH_NAME).is_file()
+def _served(numbers: list[int], policy: VersionPolicy) -> list[int]:
+    if policy.specific is not None:
+        return [number for number in numbers if number in policy.specific]
+    return numbers if policy.latest is None else numbers[-policy.latest :]
+
+
+def _numbers(folder: Path, graph_name: str) -> list[int]:
+    """Those of the folders in it that hold a graph; what is no version's number, such as 01, is passed over."""
+    return sorted(
+        int(entry.name)
+        for entry in folder.iterdir()
+        if entry.name.isascii()
+        and entry.name.isdigit()
+        and not entry.name.startswith("0")
+        and int(entry.name[:11]) <= MAX_VERSION
+        and graph_in(entry, graph_name).is_file()
+    )
 
 
 def check_model(folder: Path) -> list[str]:
     """What is wrong with a model folder, one sentence each; empty when it can be served. Loads every version."""
-    from worker.tasks import find_tasks
+    from worker.engine.checking import inspect
 
-    try:
-        versions = read_versions(folder, find_tasks())
-    except ModelError as error:
-        return [error.message]
-    return [fault for version in versions for fault in _check_version(version)]
-
-
-def _check_version(version: ModelVersion) -> list[str]:
-    from worker.engine.loaded import LoadedModel
-
-    announced = version.manifest.source.sha256
-    if announced not in (None, file_digest(version.graph)):
-        return [f"{version.key}: {GRAPH_NAME} has not the SHA-256 {announced} that {MANIFEST_NAME} announces"]
-    try:
-        setup = SessionSetup([CPU_PROVIDER], graph_optimization=version.manifest.onnx.graph_optimization)
-        model: Model = LoadedModel(version, Session(version.graph, setup), setup).for_run(StopToken())
-        return [f"{version.key}: {fault}" for fault in version.task.check(model)]
-    except FleetError as error:
-        return [f"{version.key}: {error.message}"]
+    return inspect(folder).faults

@@ -47,24 +47,26 @@ def prove_providers(requested: Sequence[str]) -> Providers:
 
     Raises ModelError `no-execution-provider` when not even one works.
     """
-    available = list(ort.get_available_providers())
-    using: list[str] = []
-    refused: dict[str, str] = {}
-    for name in requested:
-        fault = _fault_of(name, available)
-        if fault is None:
-            using.append(name)
-        else:
-            refused[name] = fault
-    log.info(f"ONNX providers requested: {list(requested)}")
-    log.info(f"ONNX providers available: {available}")
-    log.info(f"ONNX providers using: {using}")
-    for name, fault in refused.items():
+    found = find_providers(requested)
+    log.info(f"ONNX providers requested: {found.requested}")
+    log.info(f"ONNX providers available: {found.available}")
+    log.info(f"ONNX providers using: {found.using}")
+    for name, fault in found.refused.items():
         log.warning("execution provider cannot be used", provider=name, reason=fault)
-    if not using:
+    if not found.using:
         raise ModelError(
-            f"none of the execution providers {list(requested)} works here: {refused}", code="no-execution-provider"
+            f"none of the execution providers {found.requested} works here: {found.refused}",
+            code="no-execution-provider",
         )
+    return found
+
+
+def find_providers(requested: Sequence[str]) -> Providers:
+    """Tries each requested provider on a real session."""
+    available = list(ort.get_available_providers())
+    faults = {name: _fault_of(name, available) for name in requested}
+    using = [name for name, fault in faults.items() if fault is None]
+    refused = {name: fault for name, fault in faults.items() if fault is not None}
     return Providers(list(requested), available, using, refused)
 
 

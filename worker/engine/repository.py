@@ -1,40 +1,83 @@
-"""The model repository: which models exist here. What is loaded is the registry's business."""
+"""The model repository: which models exist here. What is loaded is the registry's business.
+
+Two shelves: the worker's own folder, and the house (`worker/house/shelf.py`), which all workers share. A version that
+stands on both is the house's: its bytes are the same everywhere, and a folder's need not be.
+"""
 
 from collections.abc import Mapping
-from functools import cached_property
 from pathlib import Path
+from typing import Protocol
 
-from fleet.errors import ModelError, NotFound
+from fleet.errors import NotFound
 from fleet.logs import get_logger
-from worker.contract import Task
-from worker.engine.model_folder import ModelVersion, model_folders, read_versions
+from worker.contract import Progress, Task
+from worker.engine.folder_shelf import FolderShelf
+from worker.engine.model_version import ModelVersion
 
+Key = tuple[str, int]
 log = get_logger(__name__)
 
 
+class House(Protocol):
+    """What models from outside look like here."""
+
+    @property
+    def keys(self) -> frozenset[Key]: ...
+
+    def look(self) -> bool: ...
+
+    def get(self, name: str, version: int, progress: Progress | None) -> ModelVersion | None: ...
+
+
+class Weights(Protocol):
+    """What completes a version whose weights do not lie in its folder."""
+
+    def complete(self, version: ModelVersion, progress: Progress | None) -> ModelVersion: ...
+
+
 class Repository:
-    """The folder of models. `versions` is read once; broken folders are logged and left out."""
+    """Thread-safe. Broken folders are logged and left out."""
 
-    def __init__(self, root: Path, tasks: Mapping[str, Task]) -> None:
+    def __init__(
+        self, root: Path, tasks: Mapping[str, Task], house: House | None = None, weights: Weights | None = None
+    ) -> None:
         self.root = root
-        self._tasks = tasks
+        self._folder = FolderShelf(root, tasks)
+        self._house = house
+        self._weights = weights
+        self._hidden: frozenset[Key] = frozenset()
 
-    @cached_property
-    def versions(self) -> dict[tuple[str, int], ModelVersion]:
-        found: dict[tuple[str, int], ModelVersion] = {}
-        for folder in model_folders(self.root):
-            try:
-                for version in read_versions(folder, self._tasks):
-                    found[version.name, version.version] = version
-            except ModelError as error:
-                log.error("model folder left out", model=folder.name, code=error.code, reason=error.message)
-        return found
+    @property
+    def versions(self) -> dict[Key, ModelVersion]:
+        """Those of the folder: without what the house has, too."""
+        housed = self._house.keys if self._house is not None else frozenset()
+        found = self._folder.versions
+        hidden = housed & found.keys()
+        if hidden != self._hidden:
+            self._hidden = frozenset(hidden)
+            for name, version in sorted(hidden):
+                log.warning("the folder's version is not served: the house has it, too", model=f"{name}/{version}")
+        return {key: version for key, version in found.items() if key not in hidden}
 
-    def get(self, name: str, version: int) -> ModelVersion:
-        """Raises NotFound `model-not-found`."""
-        try:
-            return self.versions[name, version]
-        except KeyError as error:
-            raise NotFound(
-                f"this worker does not hold model {name!r} in version {version}", code="model-not-found"
-            ) from error
+    @property
+    def keys(self) -> list[str]:
+        """ "name/version" of everything that can be served here."""
+        housed = self._house.keys if self._house is not None else frozenset()
+        return sorted(f"{name}/{version}" for name, version in {*self.versions, *housed})
+
+    def look(self) -> bool:
+        """Reads the folder again where it has changed; whether it has."""
+        return self._folder.look()
+
+    def get(self, name: str, version: int, progress: Progress | None = None) -> ModelVersion:
+        """With all its files here: what is not is fetched, and fetching ends with the run of `progress`.
+
+        Raises NotFound `model-not-found`, NoCapableWorker when the files cannot be had now, and ModelError.
+        """
+        found = self.versions.get((name, version))
+        if found is not None:
+            return found if self._weights is None else self._weights.complete(found, progress)
+        housed = self._house.get(name, version, progress) if self._house is not None else None
+        if housed is not None:
+            return housed
+        raise NotFound(f"this worker does not hold model {name!r} in version {version}", code="model-not-found")

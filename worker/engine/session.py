@@ -3,7 +3,7 @@
 import os
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -46,13 +46,52 @@ log = get_logger(__name__)
 
 @dataclass(frozen=True)
 class SessionSetup:
-    """How to make a session. `intra_op_threads` 0 leaves the count to ONNX Runtime."""
+    """How to make a session; its fields are plain, so that a process can tell them to another one."""
 
+    #: In order of preference, the CPU's last where it may run there.
     providers: Sequence[str]
+    #: By provider; checked (see provider_options.py).
+    provider_options: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    #: 0 leaves the count to ONNX Runtime.
     intra_op_threads: int = 0
+    #: Used when `parallel`; 0 leaves the count to ONNX Runtime.
+    inter_op_threads: int = 0
+    #: Whether branches of the graph run at once.
+    parallel: bool = False
     #: Spinning threads are fastest alone and slow each other down when sessions share cores.
     spin: bool = True
     graph_optimization: str = "all"
+    #: Entries of the session's configuration; checked.
+    config: Mapping[str, str] = field(default_factory=dict)
+    #: For people: why these providers.
+    why: str = ""
+    #: For people: what was asked for and is not used, and why not. Empty when all is as asked.
+    fallback: str = ""
+
+    def options(self) -> ort.SessionOptions:
+        options = ort.SessionOptions()
+        # Planned for a whole run, memory is neither reused between shapes nor freed: a third more for no speed.
+        options.enable_mem_pattern = False
+        options.intra_op_num_threads = self.intra_op_threads
+        options.inter_op_num_threads = self.inter_op_threads
+        if self.parallel:
+            options.execution_mode = ort.ExecutionMode.ORT_PARALLEL
+        options.graph_optimization_level = _OPTIMIZATION[self.graph_optimization]
+        own = {
+            "session.intra_op.allow_spinning": "1" if self.spin else "0",
+            "session.inter_op.allow_spinning": "1" if self.spin else "0",
+            # Else the threads of one model spin on for a while under the run of the next: three times as long.
+            "session.force_spinning_stop": "1",
+            # The process's arena (arena.py), where it has made one.
+            "session.use_env_allocators": "1",
+        }
+        for name, value in (own | dict(self.config)).items():
+            options.add_session_config_entry(name, value)
+        options.log_severity_level = 3
+        return options
+
+    def told_providers(self) -> list[tuple[str, dict[str, str]]]:
+        return [(name, dict(self.provider_options.get(name, {}))) for name in self.providers]
 
 
 class Session:
@@ -67,17 +106,8 @@ class Session:
         self.device_lost = False
         #: Whether nothing is kept of earlier runs.
         self._fresh = True
-        options = ort.SessionOptions()
-        # Planned for a whole run, memory is neither reused between shapes nor freed: a third more for no speed.
-        options.enable_mem_pattern = False
-        options.intra_op_num_threads = setup.intra_op_threads
-        options.graph_optimization_level = _OPTIMIZATION[setup.graph_optimization]
-        options.add_session_config_entry("session.intra_op.allow_spinning", "1" if setup.spin else "0")
-        # The process's arena (arena.py), where it has made one.
-        options.add_session_config_entry("session.use_env_allocators", "1")
-        options.log_severity_level = 3
         try:
-            self._session = ort.InferenceSession(str(path), options, providers=list(setup.providers))
+            self._session = ort.InferenceSession(str(path), setup.options(), providers=setup.told_providers())
         except Exception as error:
             raise ModelError(
                 f"ONNX Runtime cannot load {path.name}: {_first_line(error)}", code="model-unloadable"
@@ -85,13 +115,14 @@ class Session:
         self.inputs = tuple(_tensor(node) for node in self._session.get_inputs())
         self.outputs = tuple(_tensor(node) for node in self._session.get_outputs())
         self._output_names = [tensor.name for tensor in self.outputs]
+        self._provider: str = next(iter(self._session.get_providers()), CPU_PROVIDER)
         self.appetite = Appetite(on_device=self.provider in GPU_PROVIDERS)
+        self.fallback = setup.fallback or _fallback(setup.providers[0], self.provider)
 
     @property
     def provider(self) -> str:
-        """The provider that is really in use, as the session tells after it was made."""
-        providers: list[str] = self._session.get_providers()
-        return providers[0] if providers else CPU_PROVIDER
+        """The provider that is really in use, as the session told after it was made."""
+        return self._provider
 
     def run(self, feeds: Mapping[str, Array], stop: StopToken) -> dict[str, Array]:
         """Outputs by name.
@@ -120,14 +151,27 @@ class Session:
     def shrink(self) -> None:
         """Gives back what earlier runs needed, unless one is under way; ONNX Runtime keeps it for the next one."""
         with self._lock:
-            if not self._running:
+            if not self._running and self._session is not None:
                 self._shrink()
+
+    def close(self) -> None:
+        """Gives all its memory back now, whoever still holds this object; no run may be under way or follow."""
+        with self._lock:
+            if self._session is not None:
+                self._shrink_arena()
+                self._session = None
+        trim()
 
     def _count(self, change: int) -> None:
         with self._lock:
             self._running += change
 
     def _shrink(self) -> None:
+        self._shrink_arena()
+        trim()
+        self._fresh = True
+
+    def _shrink_arena(self) -> None:
         options = ort.RunOptions()
         options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
         # A run that ends before its first node: what matters happens after it.
@@ -137,8 +181,6 @@ class Session:
             self._session.run(self._output_names, feeds, options)
         except Exception as error:  # noqa: BLE001 (it says that it was ended, as it should)
             log.debug("memory given back", answer=_first_line(error))
-        trim()
-        self._fresh = True
 
     def _run(self, feeds: Mapping[str, Array], options: Any) -> list[Array]:
         self._fresh = False
@@ -168,6 +210,12 @@ def _run_error(error: Exception, provider: str) -> ModelError | RunStopped | NoC
     if "INVALID_ARGUMENT" in text or isinstance(error, ValueError | TypeError):
         return ModelError(f"the model does not take this input: {text}", code="inference-invalid-input")
     return ModelError(f"the model failed: {text}", code="inference-failed")
+
+
+def _fallback(asked: str, using: str) -> str:
+    if asked == using:
+        return ""
+    return f"asked for {asked}, using {using}: ONNX Runtime made a session without it, since it did not start"
 
 
 def _first_line(error: Exception) -> str:

@@ -10,6 +10,7 @@ from pathlib import Path, PurePosixPath
 from fleet.errors import CorruptInput, InputTooLarge, UnsupportedMedia
 from worker.media.limits import VolumeLimits
 from worker.media.payload import CHUNK_BYTES
+from worker.media.picture_limits import PictureLimits
 from worker.media.sniff import HEAD_BYTES, Format, sniff
 
 #: What file managers add without being asked.
@@ -17,7 +18,7 @@ _LITTER = frozenset({".ds_store", "thumbs.db", "desktop.ini"})
 _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 _ENCRYPTED = 0x1 | 0x40
 #: A ValueError is a name that is no text, or a place that is no place in a file.
-_BROKEN = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, ValueError)
+BROKEN = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, ValueError)
 
 
 @dataclass(frozen=True)
@@ -40,22 +41,27 @@ def unpack_archive(path: Path, folder: Path, limits: VolumeLimits) -> list[Membe
         with zipfile.ZipFile(path) as archive:
             # Not by `is_dir`, which fails on an empty name.
             entries = [entry for entry in archive.infolist() if not entry.filename.endswith("/")]
-            _check_entries(entries, limits)
+            check_entries(entries, limits)
             return _unpack(archive, entries, folder, limits)
-    except _BROKEN as error:
-        raise _corrupt() from error
+    except BROKEN as error:
+        raise corrupt_zip() from error
     except OSError as error:
         # A place before the file's beginning, or far beyond its end. Everything else is the disk's fault.
         if error.errno == errno.EINVAL:
-            raise _corrupt() from error
+            raise corrupt_zip() from error
         raise
 
 
-def _corrupt() -> CorruptInput:
+def corrupt_zip() -> CorruptInput:
     return CorruptInput("the zip file is damaged or was cut off: make it anew and send it again", code="corrupt-zip")
 
 
-def _check_entries(entries: list[zipfile.ZipInfo], limits: VolumeLimits) -> None:
+def is_litter(name: PurePosixPath) -> bool:
+    return name.parts[0] == "__MACOSX" or name.name.lower() in _LITTER
+
+
+def check_entries(entries: list[zipfile.ZipInfo], limits: VolumeLimits | PictureLimits) -> None:
+    """Raises InputTooLarge or UnsupportedMedia, naming the entry, before anything is unpacked."""
     if len(entries) > limits.max_files:
         raise InputTooLarge(
             f"the zip holds {len(entries)} files; the limit is {limits.max_files}",
@@ -103,7 +109,7 @@ def _unpack(
     left = limits.max_bytes
     for number, entry in enumerate(entries, start=1):
         name = PurePosixPath(entry.filename)
-        if name.parts[0] == "__MACOSX" or name.name.lower() in _LITTER:
+        if is_litter(name):
             continue
         target = folder / f"{number:06}"
         with archive.open(entry) as source, target.open("wb") as out:

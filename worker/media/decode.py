@@ -19,7 +19,7 @@ from worker.media.dicom import scan
 from worker.media.dicom_series import choose_series, stack
 from worker.media.footprint import scan_bytes, single_file_bytes, single_file_scratch_bytes, slices_bytes
 from worker.media.header import Header, agrees
-from worker.media.limits import VolumeLimits
+from worker.media.limits import Admit, VolumeLimits
 from worker.media.payload import check_raw, gunzip_nifti, require_finite, unpack
 from worker.media.sniff import Format, not_a_volume, sniff
 
@@ -35,10 +35,6 @@ class Decoded:
     dtype: str
     geometry: Geometry
     about: dict[str, Any] = field(default_factory=dict)
-
-
-#: (what, bytes of memory, bytes of files in the scratch folder): called before these are taken, and may raise.
-Admit = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)

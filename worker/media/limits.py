@@ -1,8 +1,12 @@
-"""How large a volume may be, before and after it is unpacked. Built from the settings by the runner."""
+"""How large an input may be, before and after it is unpacked. Built from the settings by the runner."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from fleet.errors import InputTooLarge
+
+#: (what, bytes of memory, bytes of files in the scratch folder): called before these are taken, and may raise.
+Admit = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)

@@ -4,43 +4,29 @@ One `Sandbox` per worker process, owned by its reader. Each decode has a child o
 that crashes, hangs, has read an archive or is no longer wanted is killed and never used again.
 """
 
-import json
-import os
-import select
-import signal
-import subprocess
-import sys
-import threading
-import time
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from fleet import errors
-from fleet.errors import DependencyError, FleetError, InputError
-from worker.children import bare_environment
 from worker.contract import Geometry
-from worker.media.decode import Admit, Decoded
-from worker.media.limits import VolumeLimits
+from worker.media.child import Child, Children, raise_fault
+from worker.media.decode import Decoded
+from worker.media.limits import Admit, VolumeLimits
 
-_TICK_S = 0.05
-_ANSWER_BYTES = 16 * 1024**2
-#: From the end of a child's answers to its own end.
-_DEATH_S = 5.0
+#: More than one decodes when several jobs come at once.
+_MOST_IDLE = 64
 
 
 class Sandbox:
     """Thread-safe. `close` ends idle children; those at work end with their decode."""
 
     def __init__(self) -> None:
-        self._idle: list[_Child] = []
-        self._lock = threading.Lock()
-        self._closed = False
+        self._children = Children(lambda: Child("worker.media.decoder_child"), _MOST_IDLE)
 
     def prewarm(self) -> None:
         """Starts a child without waiting for it, so that the first job finds SimpleITK loaded."""
-        self._give_back(_Child())
+        self._children.prewarm()
 
     def decode(
         self,
@@ -64,14 +50,14 @@ class Sandbox:
             "series_uid": series_uid,
             "limits": asdict(limits),
         }
-        child = self._take()
+        child = self._children.take()
         try:
             answer = child.ask(request, limits.max_seconds, check, admit)
         except BaseException:
             child.kill()
             raise
         if answer.get("reusable"):
-            self._give_back(child)
+            self._children.give_back(child)
         else:
             child.kill()
             # The next job still finds SimpleITK loaded.
@@ -79,140 +65,12 @@ class Sandbox:
         return _decoded(answer)
 
     def close(self) -> None:
-        with self._lock:
-            self._closed = True
-            idle, self._idle = self._idle, []
-        for child in idle:
-            child.kill()
-
-    def _take(self) -> "_Child":
-        with self._lock:
-            while self._idle:
-                child = self._idle.pop()
-                if child.alive():
-                    return child
-        return _Child()
-
-    def _give_back(self, child: "_Child") -> None:
-        with self._lock:
-            if not self._closed:
-                self._idle.append(child)
-                return
-        child.kill()
-
-
-class _Child:
-    def __init__(self) -> None:
-        self._process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "worker.media.decoder_child"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            env=_environment(),
-            # A Ctrl-C meant for the worker must not end a decode that is still wanted.
-            start_new_session=True,
-        )
-
-    @property
-    def pid(self) -> int:
-        return self._process.pid
-
-    def alive(self) -> bool:
-        if self._process.poll() is None:
-            return True
-        self.kill()
-        return False
-
-    def kill(self) -> None:
-        self._process.kill()
-        self._process.wait()
-        for pipe in (self._process.stdin, self._process.stdout):
-            if pipe is not None:
-                pipe.close()
-
-    def ask(self, request: dict[str, Any], limit_s: float, check: Callable[[], None], admit: Admit) -> dict[str, Any]:
-        """The child's answer. Time that it waits for memory is not its own."""
-        self._say(request)
-        end = time.monotonic() + limit_s
-        while True:
-            try:
-                word: dict[str, Any] = json.loads(self._line(end, check))
-            except TimeoutError as error:
-                raise InputError(
-                    f"decoding this input took longer than {limit_s:g} s and was stopped", code="decoder-timeout"
-                ) from error
-            if "asks" not in word:
-                return word
-            asked, began = word["asks"], time.monotonic()
-            admit(asked["what"], asked["memory_bytes"], asked["scratch_bytes"])
-            end += time.monotonic() - began
-            self._say({"granted": True})
-
-    def _say(self, word: dict[str, Any]) -> None:
-        assert self._process.stdin is not None  # noqa: S101
-        try:
-            self._process.stdin.write(json.dumps(word).encode() + b"\n")
-            self._process.stdin.flush()
-        except BrokenPipeError as error:
-            raise self._death() from error
-
-    def _line(self, end: float, check: Callable[[], None]) -> bytes:
-        """One line from the child, or its death. Raises TimeoutError past this moment of the monotonic clock."""
-        assert self._process.stdout is not None  # noqa: S101
-        pipe = self._process.stdout.fileno()
-        poll = select.poll()
-        poll.register(pipe, select.POLLIN | select.POLLHUP)
-        line = b""
-        while not line.endswith(b"\n"):
-            check()
-            if time.monotonic() > end:
-                raise TimeoutError
-            if poll.poll(_TICK_S * 1000):
-                part = os.read(pipe, 65536)
-                if not part:
-                    raise self._death()
-                if len(line) > _ANSWER_BYTES:
-                    raise _crashed()
-                line += part
-        return line
-
-    def _death(self) -> FleetError:
-        """Why the child is gone. It was not this object: `kill` comes after the last word with a child."""
-        try:
-            status = self._process.wait(_DEATH_S)
-        except subprocess.TimeoutExpired:
-            return _crashed()
-        if status != -signal.SIGKILL:
-            return _crashed()
-        return DependencyError(
-            "the decoder was killed from outside, most likely because the machine's memory ran out",
-            code="decoder-killed",
-        )
-
-
-def _environment() -> dict[str, str]:
-    """No passwords for a process that reads strangers' files, and few threads."""
-    return bare_environment(OPENBLAS_NUM_THREADS="1", OMP_NUM_THREADS="1", ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS="2")
-
-
-def _crashed() -> InputError:
-    return InputError(
-        "the decoder died while reading this input: the file is damaged or hostile", code="decoder-crashed"
-    )
+        self._children.close()
 
 
 def _decoded(answer: dict[str, Any]) -> Decoded:
-    if "decoded" in answer:
-        fields = answer["decoded"]
-        stated = fields["geometry"]
-        geometry = Geometry(*(tuple(stated[name]) for name in ("size", "spacing", "origin", "direction")))
-        return Decoded(Path(fields["voxels"]), fields["dtype"], geometry, fields["about"])
-    if "fault" in answer:
-        fault = answer["fault"]
-        kind = getattr(errors, fault["kind"], InputError)
-        raised: FleetError = kind(fault["message"], code=fault["code"], **fault["facts"])
-        raise raised
-    raise InputError(
-        f"the decoder failed on this input ({answer['crash']}); if the file is sound, this is our fault",
-        code="decoder-failed",
-    )
+    raise_fault(answer)
+    fields = answer["decoded"]
+    stated = fields["geometry"]
+    geometry = Geometry(*(tuple(stated[name]) for name in ("size", "spacing", "origin", "direction")))
+    return Decoded(Path(fields["voxels"]), fields["dtype"], geometry, fields["about"])

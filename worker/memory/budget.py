@@ -38,6 +38,8 @@ class Holding:
     """What one run was granted. Belongs to the run's thread; `bytes` changes under the budget's lock."""
 
     bytes: int = 0
+    #: Of what may be let go now, what this very run needs: its model.
+    keeps: Callable[[], int] = lambda: 0
 
 
 @dataclass
@@ -69,6 +71,10 @@ class Budget:
         self.limit = limit
         #: Gives back caches that no run needs now. Set once, by whoever has them; called from any thread.
         self.give_back: Callable[[], object] = lambda: None
+        #: What the process holds and could do without, used now or not: loaded models. Set once, with `let_go`.
+        self.may_go: Callable[[], int] = lambda: 0
+        #: Gives back so many bytes of that, of what is not used now. Called from any thread, with the lock held.
+        self.let_go: Callable[[int], object] = lambda count: None
         self._used = used
         self._free = free
         self._patience_s = patience_s
@@ -87,8 +93,12 @@ class Budget:
 
     @property
     def most_bytes(self) -> int:
-        """What one run could have if it were alone."""
-        return max(0, self.usable_bytes - self._floor.least)
+        """What one run could have if it were alone, and no model were loaded that may go."""
+        return self.most_for(Holding())
+
+    def most_for(self, mine: Holding) -> int:
+        """What this one could have if it were alone."""
+        return max(0, self.usable_bytes - self._floor.least + max(0, self.may_go() - mine.keeps()))
 
     @property
     def held_bytes(self) -> int:
@@ -109,10 +119,11 @@ class Budget:
         return len(self._granted) <= 1
 
     def grew(self, count: int) -> None:
-        """The process holds so much more, and keeps it: a model was loaded."""
+        """The process holds so much more, and keeps it: a model was loaded. Less than nothing: one was closed."""
         with self._changed:
-            self._floor.now += count
-            self._floor.least += count
+            self._floor.now = max(0, self._floor.now + count)
+            self._floor.least = max(0, self._floor.least + count)
+            self._changed.notify_all()
 
     def reserve(self, mine: Holding, wanted: int, what: str) -> bool:
         """Sets what a run holds from here on. False: not now, `wait` for it. Less than before is always granted.
@@ -121,7 +132,7 @@ class Budget:
         """
         with self._changed:
             if wanted > mine.bytes:
-                self._refuse_what_never_fits(wanted, what)
+                self._refuse_what_never_fits(mine, wanted, what)
                 if self._line or not self._fits(mine, wanted):
                     return False
             self._set(mine, wanted)
@@ -137,11 +148,15 @@ class Budget:
             since = time.monotonic()
             while self._line[0] is not mine or not self._fits(mine, wanted):
                 check()
-                self._refuse_what_never_fits(wanted, what)
+                self._refuse_what_never_fits(mine, wanted, what)
                 if self._granted.difference(self._line):
                     since = time.monotonic()
                 elif time.monotonic() - since > self._patience_s:
                     raise self._busy(wanted, what)
+                elif self._line[0] is mine and self.may_go() > mine.keeps():
+                    # Models of runs that stand behind it are in its way: those first, or each waits for the other.
+                    self._line.append(self._line.pop(0))
+                    self._changed.notify_all()
                 self._changed.wait(_TICK_S)
             self._set(mine, wanted)
 
@@ -188,6 +203,10 @@ class Budget:
             self._measure(bare=not self._floor.known)
         if self._floor.now + others + wanted > self.usable_bytes and self._caches:
             self._measure(bare=True)
+        missing = self._floor.now + others + wanted - self.usable_bytes
+        if missing > 0 and self.may_go() > mine.keeps():
+            self.let_go(missing)
+            self._measure(bare=False)
         if self._floor.now + others + wanted > self.usable_bytes:
             return False
         return wanted <= _SMALL_BYTES or self._machine_has(wanted, others)
@@ -205,15 +224,16 @@ class Budget:
         to_come = max(0, others - max(0, self._used() - self._floor.now)) if others else 0
         return wanted + to_come <= self._free()
 
-    def _refuse_what_never_fits(self, wanted: int, what: str) -> None:
-        if wanted <= self.most_bytes:
+    def _refuse_what_never_fits(self, mine: Holding, wanted: int, what: str) -> None:
+        most = self.most_for(mine)
+        if wanted <= most:
             return
         raise InputTooLarge(
             f"{what} would take an estimated {shown(wanted)} of memory at its peak, and a job on this worker may take "
-            f"{shown(self.most_bytes)}: {self._account()}. Crop the input or send it to a larger worker, or "
+            f"{shown(most)}: {self._account()}. Crop the input or send it to a larger worker, or "
             f"{_ADVICE[self.limit.by]}",
             code="not-enough-memory",
-            **self._facts(wanted),
+            **self._facts(wanted, most),
         )
 
     def _busy(self, wanted: int, what: str) -> DependencyError:
@@ -222,7 +242,7 @@ class Budget:
             f"other processes hold it: {shown(self._free())} are free. Stop them, or give each worker its own share "
             "with WORKER_MEMORY_BYTES",
             code="memory-busy",
-            **self._facts(wanted),
+            **self._facts(wanted, self.most_bytes),
         )
 
     def _account(self) -> str:
@@ -236,10 +256,10 @@ class Budget:
             f"{shown(self._floor.least)} that the worker itself holds"
         )
 
-    def _facts(self, wanted: int) -> dict[str, int | str]:
+    def _facts(self, wanted: int, most: int) -> dict[str, int | str]:
         return {
             "estimated_bytes": wanted,
-            "allowed_bytes": self.most_bytes,
+            "allowed_bytes": most,
             "limit_bytes": self.limit.bytes,
             "limited_by": self.limit.by.value,
         }

@@ -1,6 +1,6 @@
 """The memory controller of the cgroup that this process is in, and of those around it: version 2, then 1.
 
-Sources: Documentation/admin-guide/cgroup-v2.rst and cgroup-v1/memory.rst of the kernel, proc(5) for mountinfo.
+Sources: Documentation/admin-guide/cgroup-v2.rst and cgroup-v1/memory.rst of the kernel.
 """
 
 from collections.abc import Iterator
@@ -8,7 +8,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-_PROC = Path("/proc/self")
+from fleet.cgroups import PROC, cgroup_folders
+
 #: Version 1 says "no limit" as a number of pages that no machine has.
 _NO_LIMIT = 2**60
 
@@ -58,36 +59,13 @@ class Cgroup:
         return min((number for number in found if number < _NO_LIMIT), default=None)
 
 
-def find_cgroup(proc: Path = _PROC) -> Cgroup:
+def find_cgroup(proc: Path = PROC) -> Cgroup:
     """Where the kernel says that this process is; without folders on systems that have no such thing."""
-    try:
-        groups = [line.split(":", 2) for line in (proc / "cgroup").read_text().splitlines()]
-        mounts = [line.split(" ") for line in (proc / "mountinfo").read_text().splitlines()]
-    except OSError:
-        return Cgroup()
-    for _, controllers, path in groups:
-        version = _V2 if controllers == "" else _V1
-        if version is _V1 and "memory" not in controllers.split(","):
-            continue
-        folders = tuple(_folders(mounts, version, path))
+    for number, folders in cgroup_folders("memory", proc):
+        version = _V2 if number == 2 else _V1
         if any((folder / version.usage).is_file() for folder in folders):
             return Cgroup(folders, version)
     return Cgroup()
-
-
-def _folders(mounts: list[list[str]], version: _Version, path: str) -> Iterator[Path]:
-    """From the cgroup's own folder up to where the hierarchy is mounted."""
-    for mount in mounts:
-        kind, options = mount[mount.index("-") + 1], mount[-1].split(",")
-        if kind != ("cgroup2" if version is _V2 else "cgroup") or (version is _V1 and "memory" not in options):
-            continue
-        # Inside a container the mount's root may be the container's own cgroup.
-        root, point = mount[3], Path(mount[4])
-        inside = path.removeprefix(root) if path.startswith(root) else "/"
-        below = [part for part in inside.split("/") if part not in ("", "..")]
-        for depth in range(len(below), -1, -1):
-            yield point.joinpath(*below[:depth])
-        return
 
 
 def _number(path: Path) -> int | None:

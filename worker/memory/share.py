@@ -59,7 +59,11 @@ class Share:
 
     @property
     def most_bytes(self) -> int:
-        return self.memory.budget.most_bytes
+        return self.memory.budget.most_for(self._holding)
+
+    def keep(self, count: Callable[[], int]) -> None:
+        """Told when asked: how much of what the process could do without is what this run needs, its model."""
+        self._holding.keeps = count
 
     def admit(
         self,

@@ -2,13 +2,22 @@
 
 import importlib
 import pkgutil
+from typing import Protocol, runtime_checkable
 
 from fleet.errors import ModelError
+from fleet.model_settings import ModelSettings
 from worker.contract import Task
 
 
-def find_tasks() -> dict[str, Task]:
-    """Every task by name. Raises ModelError `task-broken`, naming the file, when one cannot be imported."""
+@runtime_checkable
+class Configurable(Protocol):
+    """A task to which the operator's settings say something."""
+
+    def configured(self, settings: ModelSettings) -> Task: ...
+
+
+def find_tasks(settings: ModelSettings | None = None) -> dict[str, Task]:
+    """Every task by name, as the settings have it. Raises ModelError `task-broken`, naming the file at fault."""
     found: dict[str, Task] = {}
     for module in pkgutil.iter_modules(__path__):
         try:
@@ -19,6 +28,8 @@ def find_tasks() -> dict[str, Task]:
                 code="task-broken",
                 file=module.name,
             ) from error
+        if settings is not None and isinstance(task, Configurable):
+            task = task.configured(settings)
         if task.name in found:
             raise ModelError(f"worker/tasks/{module.name}.py: the task {task.name!r} exists twice", code="task-broken")
         found[task.name] = task

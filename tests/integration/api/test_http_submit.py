@@ -135,7 +135,7 @@ def test_a_hot_submit_is_one_statement(door: Door) -> None:
     run = door.core.database.run
 
     def counted(statement: str, parameters: object = None) -> object:
-        if threading.current_thread().name != "reconciler":
+        if threading.current_thread().name == "AnyIO worker thread":
             statements.append(statement.split(None, 1)[0])
         return run(statement, parameters)  # type: ignore[arg-type]
 

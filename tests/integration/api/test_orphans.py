@@ -13,9 +13,12 @@ from api.orphans import OWNER_KEY, OrphanWalk, attempt_of, upload_of
 from fleet.contracts import JobState
 from fleet.errors import Conflict, DependencyError
 from fleet.ids import new_id
+from fleet.model_records import ModelRecords
+from fleet.model_source import AtUrl
 from fleet.objects import ObjectStore, result_key, upload_key
 from fleet.outbox import Outbox
 from fleet.settings import Settings
+from tests.support.housed import claimed, finished
 from tests.support.sweeping import NOTHING, Sweeping, sweeping_of
 from tests.support.tcp_proxy import proxy_to
 
@@ -73,6 +76,22 @@ def test_the_current_attempt_of_an_open_job_is_left_alone_and_older_ones_are_not
     assert scene.jobs.hand_back(scene.jobs.get(queued.job.id), "drained")
     scene.walk()
     assert scene.results(running.job) == scene.results(queued.job) == ["2/now"]
+
+
+def test_files_of_a_version_are_those_of_the_attempt_that_won(scene: Sweeping) -> None:
+    records = ModelRecords(scene.database)
+    for name in ("ready", "failed", "open"):
+        records.request(name, 1, AtUrl(url="https://models.example.org/m.onnx"), tenant="default")
+        for lease_s in (0.0, 30.0):
+            claimed(records, lease_s)
+    finished(records, records.get("ready", 1))
+    assert records.fail_import(records.get("failed", 1), {"code": "x", "message": "x"})
+    names = ("ready", "failed", "open", "nobody")
+    put(scene, "models/notes.txt", *(f"models/{name}/1/{attempt}/1/model.onnx" for name in names for attempt in (1, 2)))
+    scene.walk()
+    left = {"models/notes.txt", "models/ready/1/2/1/model.onnx", "models/open/1/2/1/model.onnx"}
+    assert everything(scene) == left
+    assert scene.did("orphan-model") == 6
 
 
 @pytest.mark.parametrize("state", [JobState.CANCELLED, JobState.EXPIRED])

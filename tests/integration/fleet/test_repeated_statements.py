@@ -10,6 +10,8 @@ from fleet.database import Database, Row
 from fleet.errors import Conflict, CorruptInput
 from fleet.job_values import Ending
 from fleet.jobs import JobStore
+from fleet.objects import ObjectStore
+from fleet.parts import PartStore
 from fleet.settings import Settings
 from tests.support.fleet_of_one import new_job
 
@@ -47,6 +49,18 @@ def test_a_run_whose_statements_are_repeated_is_one_attempt(jobs: JobStore) -> N
     done = jobs.finish(claim.job, result={"n": 1}, artifacts=[], inputs=[], ending=NOTHING)
     assert done is not None
     assert (done.state, done.revision) == (JobState.SUCCEEDED, 2)
+
+
+def test_a_part_whose_statements_are_repeated_is_kept_and_removed_once(settings: Settings, jobs: JobStore) -> None:
+    parts = PartStore(jobs._database, ObjectStore(settings))
+    claim = jobs.claim(jobs.submit(new_job()).job.id, "w", 30.0)
+    assert claim is not None
+    assert parts.keep(claim.job, "a" * 64, "one", b"first")
+    assert set(parts.kept(claim.job.id, "a" * 64)) == {"one"}
+    jobs.stop(claim.job, JobState.CANCELLED, None, NOTHING)
+    (needless,) = parts.needless(10)
+    assert parts.remove(needless) == 1
+    assert parts.needless(10) == []
 
 
 def test_a_failure_that_is_repeated_spends_one_attempt(jobs: JobStore) -> None:

@@ -16,14 +16,14 @@ Stage = Callable[[Bench, pytest.MonkeyPatch, threading.Event], Job]
 
 
 def during_load(bench: Bench, monkeypatch: pytest.MonkeyPatch, begun: threading.Event) -> Job:
-    load = bench.process.registry.load
+    leased = bench.process.registry.leased
 
     def slow(*values: Any, **more: Any) -> Any:
         begun.set()
         time.sleep(0.6)
-        return load(*values, **more)
+        return leased(*values, **more)
 
-    monkeypatch.setattr(bench.process.registry, "load", slow)
+    monkeypatch.setattr(bench.process.registry, "leased", slow)
     return bench.submit(max_attempts=1)
 
 

@@ -70,7 +70,13 @@ def test_loser_leaves_no_objects(bench: Bench, monkeypatch: pytest.MonkeyPatch) 
     assert bench.objects.keys(f"results/{after.id}/") == []
 
 
+def test_job_without_files_needs_no_disk(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bench.runner, "_scratch", Path("/nonexistent/scratch"))
+    assert bench.run(bench.submit()).state is JobState.SUCCEEDED
+
+
 def test_full_disk_fails_the_attempt_and_not_the_process(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    bench.make_a_file(monkeypatch)
     monkeypatch.setattr(bench.runner, "_scratch", Path("/nonexistent/scratch"))
     after = bench.run(bench.submit())
     assert after.state is JobState.QUEUED, "tried again, perhaps elsewhere"

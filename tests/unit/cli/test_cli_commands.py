@@ -107,10 +107,12 @@ def test_checking_a_folder_that_is_no_model_is_1(fleet: Fleet, tmp_path: Path) -
     assert said.json["faults"]
 
 
-def test_checking_the_example_model_finds_nothing(fleet: Fleet) -> None:
+def test_checking_the_example_model_shows_its_tensors_and_finds_nothing_wrong(fleet: Fleet) -> None:
     folder = Path(__file__).parents[3] / "models" / "brain-extraction"
     said = fleet("models", "check", folder)
-    assert (said.code, said.out) == (0, f"{folder} can be served\n")
+    assert said.code == 0
+    assert "  input   image FP32 [-1, 1, -1, -1, -1]\n" in said.out
+    assert said.out.endswith(f"{folder} can be served\n")
 
 
 def test_a_missing_extra_is_told_in_one_line(fleet: Fleet, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

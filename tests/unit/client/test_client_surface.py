@@ -14,11 +14,12 @@ import fleet_client
 from fleet_client.retry import Retries, parse_retry_after
 
 EXPORTS = {
-    "APIError", "Artifact", "Callback", "ChecksumMismatch", "Client", "Conflict", "ConnectionFailed", "FleetError",
-    "FleetStatus", "Forbidden", "Forecast",
+    "APIError", "Artifact", "Callback", "ChecksumMismatch", "Client", "Conflict", "ConnectionFailed", "Embeddings",
+    "FleetError", "FleetStatus", "Forbidden", "Forecast", "ImportFailed",
     "Input", "InputUnusable", "InvalidRequest", "Job", "JobCancelled", "JobEnded", "JobExpired", "JobFailed",
-    "JobFault", "JobRecord", "JobState", "Model", "NotFound", "ObjectRef", "QueueStatus", "QueuesStatus", "RanOn",
-    "Retries", "RunningStatus", "Timeout", "TooLarge",
+    "JobFault", "JobRecord", "JobState", "Model", "ModelFiles", "ModelHealth", "ModelMetrics", "ModelOnWorker",
+    "ModelStatus", "ModelUsage", "ModelVersion", "ModelVersionStatus", "NotFound", "ObjectRef", "Quantiles",
+    "QueueStatus", "QueuesStatus", "RanOn", "Retries", "RunningStatus", "Timeout", "TooLarge",
     "TooManyRequests", "Transfer", "TransferFailed", "Unauthorized", "Unavailable", "Upload", "WebhookDelivery",
     "WebhookTry", "WorkerStatus",
 }  # fmt: skip

@@ -16,8 +16,8 @@ from worker.engine.cuda_faults import PROVIDER_LIBRARY, cuda_fault, is_poison
 from worker.engine.registry import refuse_silent_cpu
 from worker.engine.repository import Repository
 from worker.engine.session import _run_error
+from worker.engine.setup import Setups, session_providers
 from worker.exits import MEANINGS, ExitCode
-from worker.process import session_providers, session_setup
 from worker.tasks import find_tasks
 
 FOR_CUDA = CUDA_PROVIDER in onnxruntime.get_available_providers()
@@ -165,5 +165,5 @@ def test_a_model_for_the_other_kind_of_device_is_not_loaded(policy: str, device:
     version = Repository(tmp_path, find_tasks()).get("echo", 1)
     proven = prove_device(Settings(_env_file=None, inference_device=device), 1)
     with pytest.raises(NoCapableWorker, match="only, and the device of this worker is") as caught:
-        session_setup(version, proven)
+        Setups(proven)(version)
     assert caught.value.code == "wrong-device"

@@ -1,0 +1,44 @@
+"""Bytes that stand in a request itself: base64, bare or as a data URI."""
+
+import base64
+import binascii
+import re
+from dataclasses import dataclass
+
+from api.requests import InputRequest
+from fleet.errors import ValidationFailed
+
+#: Source: RFC 2397. Parameters of the media type, a charset for one, are of no use for bytes.
+_DATA_URI = re.compile(r"data:(?P<type>[A-Za-z0-9!#$&^_.+-]+/[A-Za-z0-9!#$&^_.+-]+)?(?:;[^,;]+)*;base64,", re.ASCII)
+#: A header longer than this is none.
+_HEADER_CHARACTERS = 1024
+
+
+@dataclass(frozen=True)
+class Inline:
+    #: base64, without whatever stood before it.
+    text: str
+    content: bytes
+    media_type: str
+
+
+def parse_data(request: InputRequest, number: int) -> Inline:
+    """The `data` of input `number`. Raises ValidationFailed `not-base64` or `empty-input`."""
+    where, text, media_type = f"#/inputs/{number}/data", request.data or "", request.media_type
+    if text[:5].lower() == "data:":
+        header = _DATA_URI.match("data:" + text[5:_HEADER_CHARACTERS])
+        if header is None:
+            raise _fault("is a data URI without base64: write data:image/png;base64,...", where, "not-base64")
+        text, media_type = text[header.end() :], media_type or header["type"]
+    try:
+        content = base64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError) as error:
+        detail = "is not base64 (standard alphabet, padded, no line breaks)"
+        raise _fault(detail, where, "not-base64") from error
+    if not content:
+        raise _fault("is empty", where, "empty-input")
+    return Inline(text, content, media_type or "application/octet-stream")
+
+
+def _fault(detail: str, where: str, code: str) -> ValidationFailed:
+    return ValidationFailed(f"{where} {detail}", [{"detail": detail, "pointer": where}], code=code)

@@ -1,0 +1,1 @@
+"""Which models stay in memory: traces of requests, simulated and replayed."""

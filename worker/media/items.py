@@ -1,0 +1,49 @@
+"""Answers to pictures become a result: the one answer itself, or a list, which is an artifact where it is long."""
+
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from fleet.job_items import ITEMS_NAME
+from worker.contract import Encoded, EncodedFile
+from worker.media.strict import strict
+from worker.pictures.answers import ItemAnswers, item_of
+
+#: Of the list in the record; a longer one is an artifact of one line for each item.
+_MAX_INLINE_BYTES = 256 * 1024
+
+
+def encode_items(outcome: ItemAnswers, folder: Path) -> Encoded:
+    """Of many: {"count", "succeeded", "failed", "items": [{"index", "name", "result" or "error"}]}.
+
+    Instead of a long `items` it has `"artifact": "items.jsonl"`. A result whose preview is an artifact has its name as
+    `preview`. Raises ModelError `result-not-finite`.
+    """
+    previews = _previews(outcome, folder)
+    if not outcome.many:
+        return Encoded(strict(outcome.answers[0].result or {}) | outcome.facts, previews)
+    failed = sum(answer.error is not None for answer in outcome.answers)
+    counts = {"count": len(outcome.answers), "succeeded": len(outcome.answers) - failed, "failed": failed}
+    result: dict[str, Any] = counts | outcome.facts
+    lines = [orjson.dumps(item_of(answer)) for answer in outcome.answers]
+    if sum(map(len, lines)) <= _MAX_INLINE_BYTES:
+        return Encoded(result | {"items": [orjson.loads(line) for line in lines]}, previews)
+    path = folder / ITEMS_NAME
+    with path.open("wb") as file:
+        file.writelines(line + b"\n" for line in lines)
+    listed = EncodedFile(ITEMS_NAME, path, "application/jsonl")
+    return Encoded(result | {"artifact": ITEMS_NAME}, [listed, *previews])
+
+
+def _previews(outcome: ItemAnswers, folder: Path) -> list[EncodedFile]:
+    """Writes them, and each one's name into its result."""
+    files = []
+    for answer in outcome.answers:
+        if answer.preview_png is None:
+            continue
+        path = folder / (f"preview-{answer.index}.png" if outcome.many else "preview.png")
+        path.write_bytes(answer.preview_png)
+        answer.result = (answer.result or {}) | {"preview": path.name}
+        files.append(EncodedFile(path.name, path, "image/png"))
+    return files

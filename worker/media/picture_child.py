@@ -1,0 +1,63 @@
+"""The process that decodes pictures: `python -m worker.media.picture_child N`, started by pictures.py.
+
+Pixels go back through the open file of descriptor N, in memory, which is written anew for each picture.
+"""
+
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from worker.media.confined import caught, confine, serve
+from worker.media.limits import Admit
+from worker.media.picture_decode import decode_picture
+from worker.media.picture_limits import PictureLimits
+
+#: Before it asks, and for pictures that are too small to ask for.
+_UNASKED_BYTES = 128 * 1024**2
+_SMALL_BYTES = 32 * 1024**2
+_OVERHEAD_BYTES = 2 * 1024**3
+#: After these nothing but a header was read, by code without a memory of its own.
+_HARMLESS = frozenset({"not-a-picture", "too-many-bytes", "too-many-pixels", "extreme-aspect", "empty-input"})
+
+
+def main() -> None:
+    back = int(sys.argv[1])
+    # Now, so that the first picture need not wait for it.
+    Image.init()
+    serve(lambda request, ask: _answer(request, ask, back))
+
+
+def _answer(request: dict[str, Any], ask: Admit, back: int) -> dict[str, Any]:
+    limits = PictureLimits(**request["limits"])
+    confine(
+        unasked_bytes=_UNASKED_BYTES,
+        address_space_bytes=_OVERHEAD_BYTES + 40 * limits.max_pixels,
+        file_bytes=4 * limits.max_pixels,
+        seconds=limits.max_seconds,
+    )
+
+    def admit(what: str, peak_bytes: int) -> None:
+        if peak_bytes > _SMALL_BYTES:
+            ask(what, peak_bytes, 0)
+
+    def work() -> dict[str, Any]:
+        decoded = decode_picture(Path(request["path"]), limits, request["alpha"], admit)
+        height, width = decoded.pixels.shape[:2]
+        _write(back, decoded.pixels.data.cast("B"))
+        return {"decoded": {"width": width, "height": height, "about": decoded.about}}
+
+    told = caught(work, "the picture does not fit into the memory set aside for decoding")
+    return told | {"reusable": "decoded" in told or told.get("fault", {}).get("code") in _HARMLESS}
+
+
+def _write(file: int, pixels: memoryview) -> None:
+    at = 0
+    while at < len(pixels):
+        at += os.pwrite(file, pixels[at:], at)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,139 @@
+"""A file of unknown content becomes the pixels of its first picture, or a typed error.
+
+Runs in the decoding child (picture_child.py); works in any process.
+"""
+
+import struct
+import warnings
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from PIL import Image, UnidentifiedImageError
+
+from fleet.errors import CorruptInput, FleetError, InputTooLarge, UnsupportedMedia
+from worker.media.picture_limits import PictureLimits
+from worker.media.picture_pixels import Alpha, Pixels, upright_rgb
+from worker.media.sniff import Format, sniff
+
+#: No more: Pillow opens forty others, one of them with an interpreter of PostScript.
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
+_HEAD_BYTES = 4096
+#: Of a pixel, while the file's own form, Pillow's RGB, an upright copy and our array are held; and in WebP's decoder.
+_BYTES_PER_PIXEL = 20
+#: What Pillow's readers raise for bytes that are not what they should be. An OSError is a truncated file, mostly.
+_BROKEN = (OSError, SyntaxError, ValueError, TypeError, LookupError, EOFError, struct.error, zlib.error)
+#: What people send instead, by how it begins.
+_FOREIGN = (
+    (b"<svg", "SVG or other XML"),
+    (b"<?xml", "SVG or other XML"),
+    (b"<!doctype html", "an HTML page"),
+    (b"<html", "an HTML page"),
+    (b"%pdf", "a PDF"),
+    (b"%!ps", "PostScript"),
+)
+_MODERN = (b"ftypheic", b"ftypheix", b"ftypmif1", b"ftypavif")
+#: Asks for so much memory, in bytes, before it is taken; may raise. `what` begins the sentence of a refusal.
+Ask = Callable[[str, int], None]
+
+
+@dataclass(frozen=True)
+class DecodedPicture:
+    pixels: Pixels
+    about: dict[str, Any] = field(default_factory=dict)
+
+
+def decode_picture(
+    path: Path, limits: PictureLimits, alpha: Alpha = "white", ask: Ask = lambda what, peak: None
+) -> DecodedPicture:
+    """Raises an InputError with a stable code; the table is in docs/how-to/classify-pictures.md."""
+    size = path.stat().st_size
+    limits.check_file(size)
+    with path.open("rb") as file:
+        head = file.read(_HEAD_BYTES)
+    if not head:
+        raise CorruptInput("the input file is empty", code="empty-input")
+
+    def accept(width: int, height: int) -> None:
+        limits.check_size(width, height)
+        ask(f"reading a picture of {width} × {height} pixels", width * height * _BYTES_PER_PIXEL + 2 * size)
+
+    # Its decoder takes all its memory when the file is opened.
+    announced = _webp_size(head)
+    if announced is not None:
+        accept(*announced)
+    # From twice as many Pillow refuses what it opens; what is between is refused here.
+    Image.MAX_IMAGE_PIXELS = limits.max_pixels
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        image = _opened(path, head, limits)
+        with image:
+            mode, kind = image.mode, (image.format or "").lower()
+            if image.size != announced:
+                accept(*image.size)
+            try:
+                pixels, orientation = upright_rgb(image, alpha)
+            except _BROKEN as error:
+                raise _corrupt() from error
+    return DecodedPicture(pixels, {"format": kind, "mode": mode, "orientation": orientation})
+
+
+def _opened(path: Path, head: bytes, limits: PictureLimits) -> Image.Image:
+    try:
+        return Image.open(path, formats=FORMATS)
+    except Image.DecompressionBombError as error:
+        raise InputTooLarge(
+            f"the picture has more than {2 * limits.max_pixels:,} pixels; the limit is {limits.max_pixels:,} "
+            "(IMAGE_MAX_PIXELS): send it smaller",
+            code="too-many-pixels",
+            limit=limits.max_pixels,
+        ) from error
+    except UnidentifiedImageError as error:
+        raise _unidentified(head) from error
+    except _BROKEN as error:
+        raise _corrupt() from error
+
+
+def _webp_size(head: bytes) -> tuple[int, int] | None:
+    """(width, height) as the header of a WebP file tells them; None for what is none.
+
+    Source: WebP Container Specification; RFC 6386, section 9.1; WebP Lossless Bitstream Specification, section 3.
+    """
+    if head[:4] != b"RIFF" or head[8:12] != b"WEBP" or len(head) < 30:
+        return None
+    match head[12:16]:
+        case b"VP8X":
+            return 1 + int.from_bytes(head[24:27], "little"), 1 + int.from_bytes(head[27:30], "little")
+        case b"VP8L":
+            bits = int.from_bytes(head[21:25], "little")
+            return 1 + (bits & 0x3FFF), 1 + (bits >> 14 & 0x3FFF)
+        case b"VP8 ":
+            sides = int.from_bytes(head[26:28], "little") & 0x3FFF, int.from_bytes(head[28:30], "little") & 0x3FFF
+            return sides if min(sides) else None
+    return None
+
+
+def _unidentified(head: bytes) -> FleetError:
+    """Sound beginnings with a broken header are told apart from what is no picture at all."""
+    if head.startswith((b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF87a", b"GIF89a")):
+        return _corrupt()
+    found = _told(head)
+    return UnsupportedMedia(
+        f"the input is {found}: pictures are read from JPEG, PNG, WebP, BMP, TIFF and GIF files",
+        code="not-a-picture",
+    )
+
+
+def _told(head: bytes) -> str:
+    if head[4:12] in _MODERN:
+        return "a HEIC or AVIF file"
+    if sniff(head) is Format.ZIP:
+        return "a zip"
+    begin = head.lstrip(b"\xef\xbb\xbf \t\r\n")[:32].lower()
+    return next((name for start, name in _FOREIGN if begin.startswith(start)), "not a picture")
+
+
+def _corrupt() -> CorruptInput:
+    return CorruptInput("the picture is damaged or was cut off: send it again", code="corrupt-picture")

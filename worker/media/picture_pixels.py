@@ -1,0 +1,87 @@
+"""From whatever a picture's file holds to upright RGB. Runs in the decoding child (picture_child.py).
+
+What the libraries do that models were trained with is done here, too: EXIF orientation is applied, ICC profiles are
+not. Two things they do badly are not: 16-bit grey is scaled where Pillow clips it to white, and what is transparent
+shows white where dropping the alpha channel would show colours that nobody saw.
+"""
+
+from contextlib import suppress
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from fleet.errors import UnsupportedMedia
+
+Alpha = Literal["white", "drop"]
+Pixels = npt.NDArray[np.uint8]
+_ORIENTATION = 0x0112
+#: Source: Exif 2.3, tag Orientation.
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+_DEEP = ("I;16", "I;16L", "I;16B", "I;16N", "I")
+#: Modes that carry alpha themselves; others may name a colour that is transparent.
+_WITH_ALPHA = ("RGBA", "LA", "PA", "RGBa", "La")
+
+
+def upright_rgb(image: Image.Image, alpha: Alpha) -> tuple[Pixels, int]:
+    """uint8 [height, width, 3], and the orientation that the file told, 1 to 8. Raises as `Image.load`.
+
+    Raises UnsupportedMedia `unsupported-pixels` for numbers of which nobody knows what is black and what is white.
+    """
+    # Pillow turns a TIFF while it loads it, and forgets the tag; of a PNG the tag may come after the pixels.
+    turned = image.format == "TIFF"
+    told = _orientation(image) if turned else 1
+    image.load()
+    told = told if turned else _orientation(image)
+    rgb = _rgb(image, alpha)
+    if told in _TURNS and not turned:
+        rgb = rgb.transpose(_TURNS[told])
+    return np.asarray(rgb), told
+
+
+def _orientation(image: Image.Image) -> int:
+    """1 where there is none that makes sense: EXIF data are often damaged in pictures that are sound."""
+    with suppress(Exception):
+        told = image.getexif().get(_ORIENTATION, 1)
+        if told in _TURNS:
+            return int(told)
+    return 1
+
+
+def _rgb(image: Image.Image, alpha: Alpha) -> Image.Image:
+    if image.mode == "F":
+        raise UnsupportedMedia(
+            "the picture's pixels are floating-point numbers, and nothing says which is black and which is white: "
+            "send 8 or 16 bits",
+            code="unsupported-pixels",
+            mode=image.mode,
+        )
+    if image.mode in _DEEP:
+        return _shallow(image).convert("RGB")
+    if image.mode in _WITH_ALPHA or "transparency" in image.info:
+        image = image.convert("RGBA")
+        if alpha == "white":
+            image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+    return image if image.mode == "RGB" else image.convert("RGB")
+
+
+def _shallow(image: Image.Image) -> Image.Image:
+    """16-bit grey as 8 bits: of each number the higher byte, as OpenCV takes it."""
+    deep = np.asarray(image)
+    if deep.dtype.itemsize > 2 and deep.size and (deep.min() < 0 or deep.max() > 0xFFFF):
+        raise UnsupportedMedia(
+            "the picture's pixels are whole numbers beyond 0 to 65535, and nothing says which is white: send 8 or 16 "
+            "bits",
+            code="unsupported-pixels",
+            mode=image.mode,
+        )
+    return Image.fromarray((deep >> 8).astype(np.uint8))

@@ -1,0 +1,177 @@
+"""Reads inputs as pictures: files, and zips of them. Called by worker/codecs.py for tasks that accept pictures.
+
+Each picture is decoded in a process of its own while that lasts, and no sooner than its turn comes.
+"""
+
+import os
+import tempfile
+import zipfile
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path, PurePosixPath
+from typing import Any, BinaryIO, cast
+
+import numpy as np
+
+from fleet.cpus import usable_cpus
+from fleet.errors import UnsupportedMedia, ValidationFailed
+from worker.contract import Array, Picture, Source
+from worker.media.archive import BROKEN, check_entries, corrupt_zip, is_litter
+from worker.media.child import Child, Children, crashed, raise_fault
+from worker.media.payload import CHUNK_BYTES
+from worker.media.picture_limits import PictureLimits
+from worker.media.picture_pixels import Alpha
+from worker.media.sniff import HEAD_BYTES, Format, sniff
+from worker.pictures.items import Admit, Item, Pictures
+
+#: A file in memory that has held more is given back.
+_KEPT_BYTES = 64 * 1024**2
+Check = Callable[[], None]
+
+
+class PictureReader:
+    """One per worker process; thread-safe. `scratch` is a folder for temporary files, gone after each read."""
+
+    def __init__(self, limits: PictureLimits, scratch: Path) -> None:
+        self._limits = limits
+        self._scratch = scratch
+        self._children = Children(partial(_PictureChild, scratch), most_idle=usable_cpus() + 1)
+
+    def prewarm(self) -> None:
+        """Starts a decoding process ahead of the first job, without waiting for it."""
+        self._children.prewarm()
+
+    def close(self) -> None:
+        """Ends the idle decoding processes."""
+        self._children.close()
+
+    def pictures(self, sources: Sequence[Source], alpha: Alpha = "white") -> Pictures:
+        """One item for each file, and for each file of a zip; nothing is decoded yet.
+
+        Raises what is wrong with a zip as a whole (see `worker.media.archive`), and ValidationFailed `no-pictures`.
+        """
+        items: list[Item] = []
+        many = len(sources) > 1
+        for source in sources:
+            if source.fault is None and _is_zip(source.path):
+                many = True
+                items += self._members(source.path, alpha)
+            else:
+                items.append(Item(source.name, partial(self._read, source, alpha)))
+        if not items:
+            raise ValidationFailed("there is no picture: the inputs hold no files", code="no-pictures")
+        present = sum(source.path.stat().st_size for source in sources if source.fault is None)
+        return Pictures(items, many, present)
+
+    def _members(self, path: Path, alpha: Alpha) -> list[Item]:
+        try:
+            archive = zipfile.ZipFile(path)
+            entries = [entry for entry in archive.infolist() if not entry.filename.endswith("/")]
+            check_entries(entries, self._limits)
+        except BROKEN as error:
+            raise corrupt_zip() from error
+        return [
+            Item(entry.filename, partial(self._read_member, archive, entry, alpha))
+            for entry in entries
+            if not is_litter(PurePosixPath(entry.filename))
+        ]
+
+    def _read_member(
+        self, archive: zipfile.ZipFile, entry: zipfile.ZipInfo, alpha: Alpha, admit: Admit, check: Check
+    ) -> Picture:
+        with tempfile.NamedTemporaryFile(dir=self._scratch, prefix="picture-") as file:
+            _inflate(archive, entry, cast(BinaryIO, file), self._limits)
+            path = Path(file.name)
+            if _is_zip(path):
+                raise UnsupportedMedia(
+                    "the entry of the zip is itself a zip: zip plain pictures", code="nested-archive"
+                )
+            return self._decoded(path, entry.filename, alpha, admit, check)
+
+    def _read(self, source: Source, alpha: Alpha, admit: Admit, check: Check) -> Picture:
+        if source.fault is not None:
+            raise source.fault
+        return self._decoded(source.path, source.name, alpha, admit, check)
+
+    def _decoded(self, path: Path, name: str, alpha: Alpha, admit: Admit, check: Check) -> Picture:
+        request = {"path": str(path), "alpha": alpha, "limits": asdict(self._limits)}
+        child = self._children.take()
+        try:
+            answer = child.ask(
+                request, self._limits.max_seconds, check, lambda what, memory, files: admit(what, memory)
+            )
+            pixels = self._pixels(child, answer)
+        except BaseException:
+            child.kill()
+            raise
+        if answer.get("reusable"):
+            self._children.give_back(child)
+        else:
+            child.kill()
+            self.prewarm()
+        if pixels is None:
+            raise_fault(answer)
+            raise crashed()
+        admit("a picture", pixels.nbytes)
+        return Picture(pixels, name, answer["decoded"]["about"])
+
+    def _pixels(self, child: "_PictureChild", answer: dict[str, Any]) -> Array | None:
+        if "decoded" not in answer:
+            return None
+        width, height = answer["decoded"]["width"], answer["decoded"]["height"]
+        # It may have been taken over by what it read.
+        self._limits.check_size(width, height)
+        return child.pixels(width, height)
+
+
+class _PictureChild(Child):
+    """With a file in memory that it writes pixels to: handing them over costs one copy."""
+
+    def __init__(self, scratch: Path) -> None:
+        self._pixels = _file_in_memory(scratch)
+        super().__init__("worker.media.picture_child", [str(self._pixels)], [self._pixels])
+
+    def kill(self) -> None:
+        super().kill()
+        if self._pixels >= 0:
+            os.close(self._pixels)
+            self._pixels = -1
+
+    def pixels(self, width: int, height: int) -> Array:
+        """uint8 [height, width, 3], as last written. Raises InputError `decoder-crashed` when there are fewer."""
+        pixels = np.empty((height, width, 3), np.uint8)
+        view, at = pixels.data.cast("B"), 0
+        while at < len(view):
+            got = os.preadv(self._pixels, [view[at:]], at)
+            if not got:
+                raise crashed()
+            at += got
+        if pixels.nbytes > _KEPT_BYTES:
+            os.ftruncate(self._pixels, 0)
+        return pixels
+
+
+def _file_in_memory(scratch: Path) -> int:
+    if hasattr(os, "memfd_create"):
+        return os.memfd_create("picture")
+    with tempfile.TemporaryFile(dir=scratch) as file:
+        return os.dup(file.fileno())
+
+
+def _is_zip(path: Path) -> bool:
+    with path.open("rb") as file:
+        return sniff(file.read(HEAD_BYTES)) is Format.ZIP
+
+
+def _inflate(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, out: BinaryIO, limits: PictureLimits) -> None:
+    """Declared sizes are ignored: what comes out is counted. Raises InputTooLarge or CorruptInput."""
+    size = 0
+    try:
+        with archive.open(entry) as source:
+            while chunk := source.read(CHUNK_BYTES):
+                size += out.write(chunk)
+                limits.check_file(size)
+    except BROKEN as error:
+        raise corrupt_zip() from error
+    out.flush()

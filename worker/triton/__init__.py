@@ -1,0 +1,1 @@
+"""Triton's model configuration: read from config.pbtxt or JSON into a manifest, and written back as JSON."""
