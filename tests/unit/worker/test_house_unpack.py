@@ -61,7 +61,7 @@ def zipped(*names: str, mode: int = 0o100644, content: bytes = b"x") -> bytes:
         (tar(entry("large", size=MIB + 1)), "decompression-bomb"),
         (tar(entry("whole", size=100_000))[:-20], "corrupt-archive"),
     ],
-    ids=lambda value: None if isinstance(value, bytes) else value,
+    ids=lambda value: "bytes" if isinstance(value, bytes) else str(value),
 )
 def test_nothing_leads_outside_or_grows_beyond_its_bounds(tmp_path: Path, archive: bytes, code: str | None) -> None:
     (tmp_path / "archive").write_bytes(archive)
