@@ -106,7 +106,7 @@ def test_a_model_is_shown_with_its_versions_and_its_workers(door: Door) -> None:
     assert set(shown) == {
         "name", "version", "versions", "task", "description", "licence", "accepts", "returns", "params_schema", "lane",
         "device", "size_bytes", "sha256", "labels", "execution_timeout_s", "deadline_s", "max_attempts", "expected_s",
-        "ready_workers",
+        "ready_workers", "inputs", "outputs", "max_batch_size", "example", "aliases", "unloaded",
     }  # fmt: skip
     assert door.http.get("/api/v1/models/text?version=1").json()["ready_workers"] == 0
     listed = door.http.get("/api/v1/models").json()["models"]

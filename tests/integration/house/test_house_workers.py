@@ -143,7 +143,7 @@ def test_a_folder_that_is_added_is_served_without_restart(settings: Settings, tm
             added = folder / "models" / "double" / "1"
             added.mkdir(parents=True)
             (added / "model.onnx").write_bytes(scale_graph())
-            eventually(lambda: "double/1" in next(iter(Catalogue(database).workers())).word.models)
+            eventually(lambda: any("double/1" in row.word.models for row in Catalogue(database).workers()))
             assert Catalogue(database).get("double").card.task == "tensors"
             job = scaled(settings, jobs, "double")
     assert job.state.value == "succeeded", job.error

@@ -3,7 +3,7 @@
 import json
 import signal
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from pathlib import Path
 from subprocess import Popen
@@ -52,6 +52,20 @@ def send(settings: Settings, scene: Sweeping, texts: ObjectRef) -> Job:
     return submit(settings, scene.jobs, new)
 
 
+@contextmanager
+def slow_parts(scene: Sweeping) -> Iterator[None]:
+    """Each part takes most of a second to keep, so that there is a middle to go away in on the fastest machine."""
+    scene.database.run(
+        "create function dawdle() returns trigger language plpgsql as 'begin perform pg_sleep(0.8); return new; end'"
+    )
+    scene.database.run("create trigger dawdle before insert on job_part for each row execute function dawdle()")
+    try:
+        yield
+    finally:
+        scene.database.run("drop trigger dawdle on job_part")
+        scene.database.run("drop function dawdle")
+
+
 def kept(scene: Sweeping, job: Job) -> dict[str, int]:
     """Part -> the attempt that kept it."""
     rows = scene.database.run("select name, attempt from job_part where job_id = %(id)s", {"id": job.id})
@@ -81,7 +95,7 @@ def test_the_next_worker_goes_on_after_the_parts_of_the_one_that_went_away(
     settings: Settings, scene: Sweeping, worker: Worker, tmp_path: Path, end: signal.Signals
 ) -> None:
     texts = texts_in(scene)
-    with worker() as process:
+    with worker() as process, slow_parts(scene):
         job = send(settings, scene, texts)
         wait_for_parts(scene, job, 3)
         process.send_signal(end)
@@ -119,7 +133,7 @@ def test_a_model_that_was_changed_meanwhile_makes_all_parts_anew(
     settings: Settings, scene: Sweeping, worker: Worker, tmp_path: Path
 ) -> None:
     texts = texts_in(scene)
-    with worker() as process:
+    with worker() as process, slow_parts(scene):
         job = send(settings, scene, texts)
         wait_for_parts(scene, job, 3)
         process.terminate()
@@ -135,7 +149,7 @@ def test_a_model_that_was_changed_meanwhile_makes_all_parts_anew(
 
 
 def test_a_cancelled_job_leaves_nothing(settings: Settings, scene: Sweeping, worker: Worker) -> None:
-    with worker():
+    with worker(), slow_parts(scene):
         job = send(settings, scene, texts_in(scene))
         wait_for_parts(scene, job, 3)
         scene.jobs.cancel(job.id, "default")
