@@ -3,8 +3,6 @@
 import os
 import subprocess
 import sys
-import threading
-import time
 from pathlib import Path
 
 import numpy as np
@@ -33,22 +31,51 @@ SHAPE = (1, 1, 64, 64, 64)
 pytestmark = pytest.mark.skipif(not Path("/proc/self/status").is_file(), reason="needs Linux's /proc")
 
 
-#: Tells what three runs take in a fresh process.
-RUN_THRICE = """
-import os, pathlib, sys
+PREPARED = """
+import os, pathlib, sys, threading, time
 import numpy as np
 from worker.engine.session import Session, SessionSetup
 from worker.memory.limit import held_bytes
 from worker.memory.trim import trim
 from worker.stop import StopToken
 
-session = Session(pathlib.Path(sys.argv[1]), SessionSetup(["CPUExecutionProvider"], intra_op_threads=1))
+SHAPE = (1, 1, 64, 64, 64)
+
+def opened():
+    return Session(pathlib.Path(sys.argv[1]), SessionSetup(["CPUExecutionProvider"], intra_op_threads=1))
+
+def run_thrice(session):
+    for _ in range(3):
+        session.run({session.inputs[0].name: np.zeros(SHAPE, np.float32)}, StopToken())
+
+def learned(session):
+    return session.appetite.bytes_for({session.inputs[0].name: SHAPE})
+"""
+RUN_THRICE = """
+session = opened()
 trim()
 before = held_bytes(os.getpid())
-for _ in range(3):
-    session.run({session.inputs[0].name: np.zeros((1, 1, 64, 64, 64), np.float32)}, StopToken())
+run_thrice(session)
 print(held_bytes(os.getpid()) - before)
 """
+SHRUNK_MEANWHILE = """
+usual, session = opened(), opened()
+run_thrice(usual)
+thread = threading.Thread(target=run_thrice, args=(session,))
+thread.start()
+while thread.is_alive():
+    session.shrink()
+    time.sleep(0.002)
+print(learned(session), learned(usual))
+"""
+
+
+def told_by(script: str) -> list[int]:
+    """Numbers of its last line, said by a fresh process: in this one, earlier tests have left memory to run in."""
+    done = subprocess.run(
+        [sys.executable, "-c", PREPARED + script, str(GRAPH)], stdout=subprocess.PIPE, check=True, text=True
+    )
+    return [int(word) for word in done.stdout.splitlines()[-1].split()]
 
 
 def no_check() -> None:
@@ -124,16 +151,8 @@ def test_what_a_session_keeps_is_given_back_and_it_still_runs(session: Session) 
     run(session)
 
 
-def test_a_session_that_is_shrunk_while_it_runs_still_learns_what_it_took(session: Session) -> None:
-    usual = Session(GRAPH, SETUP)
-    run_thrice(usual)
-    thread = threading.Thread(target=run_thrice, args=(session,))
-    thread.start()
-    while thread.is_alive():
-        session.shrink()
-        time.sleep(0.002)
-    thread.join()
-    learned, expected = (one.appetite.bytes_for(shapes_of(one)) for one in (session, usual))
+def test_a_session_that_is_shrunk_while_it_runs_still_learns_what_it_took() -> None:
+    learned, expected = told_by(SHRUNK_MEANWHILE)
     assert learned == pytest.approx(expected, rel=0.4)
 
 
@@ -141,9 +160,8 @@ def test_weighing_finds_what_a_run_really_takes(session: Session) -> None:
     weighed = weigh(
         GRAPH, SETUP, session.inputs, shapes_of(session), base_bytes=BASE, most_bytes=2 * GIB, check=no_check
     )
-    # In a process that has run nothing yet: in this one, earlier tests have left memory that a run takes anew.
-    told = subprocess.run([sys.executable, "-c", RUN_THRICE, str(GRAPH)], stdout=subprocess.PIPE, check=True)
-    assert weighed == pytest.approx(int(told.stdout.split()[-1]), rel=0.4)
+    (taken,) = told_by(RUN_THRICE)
+    assert weighed == pytest.approx(taken, rel=0.4)
     assert children() == []
 
 
