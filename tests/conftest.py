@@ -11,6 +11,9 @@ from tests.support.servers import Servers, running_servers
 
 #: `pytest --hypothesis-profile=long`: new examples every time, and many; see the tests that ask for it.
 examples.register_profile("long", deadline=None)
+#: Else the same examples every time, so that a change is judged by what it changed.
+examples.register_profile("same", deadline=None, derandomize=True, database=None)
+examples.load_profile("same")
 
 
 @pytest.fixture(autouse=True)

@@ -25,10 +25,12 @@ KINDS = {
     TensorProto.INT64: DataType.INT64, TensorProto.UINT8: DataType.UINT8, TensorProto.UINT16: DataType.UINT16,
     TensorProto.UINT32: DataType.UINT32, TensorProto.UINT64: DataType.UINT64,
 }  # fmt: skip
+#: A NUL is refused, of which a test of its own tells.
+NAMES = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), min_size=1, max_size=40)
 DIMS = st.lists(st.one_of(st.integers(0, 2**40), st.sampled_from(["n", "batch"]), st.none()), max_size=5)
 
 
-@given(kind=st.sampled_from(sorted(KINDS)), dims=DIMS, name=st.text(min_size=1, max_size=40))
+@given(kind=st.sampled_from(sorted(KINDS)), dims=DIMS, name=NAMES)
 @settings(max_examples=60, deadline=None)
 def test_names_types_and_shapes_are_those_that_were_written(
     tmp_path_factory: pytest.TempPathFactory, kind: int, dims: list[Any], name: str
