@@ -2,7 +2,7 @@
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .PHONY: help demo test check lint types imports format env lock clean run-env dev-env chaos fuzz parity
-BENCHMARKS := bench-segmentation bench-interactive bench-memory bench-footprint bench-up bench-noop bench-cancel bench-record bench-routing bench-batcher bench-cache bench-embeddings bench-bulk
+BENCHMARKS := bench-segmentation bench-interactive bench-memory bench-footprint bench-up bench-noop bench-idle bench-cancel bench-record bench-routing bench-batcher bench-cache bench-embeddings bench-bulk bench-vision
 .PHONY: $(BENCHMARKS)
 BIN := .venv/bin
 
@@ -38,11 +38,13 @@ bench-memory: dev-env ## Peak memory of one large CT job
 bench-footprint: dev-env ## What volume jobs were expected to take, and what they took
 bench-up: run-env ## How long until the local stack answers
 bench-noop: run-env ## What a job costs besides its model
+bench-idle: dev-env ## Where the time of one request goes while nothing else runs, hop by hop
 bench-record: dev-env ## The record with five million jobs against five thousand
 bench-routing: dev-env ## Where jobs run and how long they wait: simulated, and with real workers
 bench-batcher: dev-env ## Many clients of a small model: bare runtime, engine, whole fleet
 bench-bulk: dev-env ## A file of a million texts as one job, its worker killed in the middle or not
 bench-embeddings: dev-env ## Embeddings over HTTP: bare runtime, fleet, and others that make them
+bench-vision: dev-env ## Pictures: bare network, in process, fleet, and others that do the same; --host-work by step
 bench-cache: dev-env ## Which models stay in memory: reloads, what loading does to others, what comes back
 bench-cancel: dev-env ## How fast a running inference stops
 bench-interactive: dev-env ## Short jobs beside running volumes, against an idle machine
@@ -55,8 +57,8 @@ chaos: dev-env ## Ten minutes of jobs while everything around them fails: nothin
 fuzz: dev-env ## Ten thousand damaged files through the decoders: no crash, no hang, nothing left
 	@$(BIN)/python benchmarks/fuzz.py $(ARGS)
 
-parity: dev-env ## Vectors of texts against sentence-transformers (puts PyTorch into .venv-parity)
-	@$(BIN)/python benchmarks/parity_embeddings.py $(ARGS)
+parity: dev-env ## Texts and pictures against the libraries of their models (puts PyTorch into .venv-parity)
+	@$(BIN)/python benchmarks/parity.py $(ARGS)
 
 env: ## Write .env for docker compose, with fresh secrets
 	@sh docker/make-env.sh

@@ -18,6 +18,10 @@ from api.embedding_jobs import EmbeddingJobs
 from api.event_streams import EventStreams
 from api.feeder import Feeder
 from api.forecasts import Forecasts
+from api.inference import router as inference
+from api.inference import short_router as inference_short
+from api.inference.bringing import Bringing
+from api.inference.predictions import Predictions
 from api.inputs import Inputs
 from api.kserve import router as kserve
 from api.kserve.job import Inference
@@ -49,6 +53,7 @@ from api.routes import (
     uploads,
     webhooks,
 )
+from api.runpod import router as runpod
 from api.scene import Scenes
 from api.services import Services
 from api.submission import Submission
@@ -103,9 +108,12 @@ def create_app(settings: Settings) -> FastAPI:
     # Routes are tried in this order, at 10 µs each: those that must be quickest first.
     app.include_router(openai.router)
     app.include_router(openai_short.router)
+    app.include_router(inference_short.router)
     app.include_router(kserve.router)
+    app.include_router(runpod.router)
     app.include_router(uploads.router)
     app.include_router(jobs.router)
+    app.include_router(inference.router)
     app.include_router(events.router)
     app.include_router(artifacts.router)
     app.include_router(model_sources.router)
@@ -175,6 +183,15 @@ def _services(settings: Settings) -> Services:
         default_deadline_s=settings.default_deadline_s,
         default_retention_s=settings.job_retention_s,
     )
+    house = build_model_house(
+        settings,
+        database,
+        catalogue=catalogue,
+        uploads=uploads,
+        inputs=inputs,
+        objects=objects,
+        measures=measures,
+    )
     tickets, serving = Tickets(settings, uploads, objects, inputs), Serving(database, catalogue, cards)
     inference = Inference(
         serving=serving,
@@ -215,15 +232,10 @@ def _services(settings: Settings) -> Services:
         serving=serving,
         inference=inference,
         embedding_calls=EmbeddingCalls(embedding_jobs, cards),
-        models=build_model_house(
-            settings,
-            database,
-            catalogue=catalogue,
-            uploads=uploads,
-            inputs=inputs,
-            objects=objects,
-            measures=measures,
+        predictions=Predictions(
+            bringing=Bringing(house), cards=cards, jobs=job_store, submission=submission, waiters=waiters
         ),
+        models=house,
         waiters=waiters,
         event_streams=EventStreams(
             waiters,

@@ -28,4 +28,4 @@ class Callbacks:
         except UrlRefused as error:
             fault = {"detail": error.message, "pointer": "#/callback/url"}
             raise ValidationFailed(error.message, [fault], code=error.code) from error
-        return Callback(url=target.url, events=[event.value for event in request.events])
+        return Callback(url=target.url, events=[event.value for event in request.events], body=request.body)

@@ -48,7 +48,8 @@ class CheckedCard:
         """Raises ValidationFailed that lists every fault."""
         faults = [
             {"detail": _explained(fault), "pointer": pointer(["params", *fault.absolute_path])}
-            for fault in self.validator.iter_errors(params)
+            for found in self.validator.iter_errors(params)
+            for fault in _meant(found)
         ]
         if faults:
             shown = "; ".join(f"{fault['pointer']}: {fault['detail']}" for fault in faults[:3])
@@ -93,6 +94,16 @@ def _kept(store: dict[Key, tuple[float, Kept]], key: Key, ask: Callable[[], Kept
     value = ask()
     store[key] = asked_at, value
     return value
+
+
+def _meant(fault: ValidationError) -> list[ValidationError]:
+    """Of several choices the faults of the one whose type was given, or the list of what may be given."""
+    inner = fault.context or [] if fault.validator == "anyOf" else []
+    for place in dict.fromkeys(one.schema_path[0] for one in inner):
+        choice = [one for one in inner if one.schema_path[0] == place]
+        if not any(one.validator in ("type", "const", "enum") and not one.path for one in choice):
+            return [deeper for one in choice for deeper in _meant(one)]
+    return [one for one in inner if one.validator == "enum" and not one.path] or [fault]
 
 
 def _explained(fault: ValidationError) -> str:

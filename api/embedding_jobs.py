@@ -19,7 +19,7 @@ from api.tickets import Tickets
 from api.waiting import Waiters
 from fleet.contracts import Job, JobState, PriorityName
 from fleet.embeddings import TASK_NAME, EmbeddingResult, JobParams, Texts, fault
-from fleet.errors import Busy, Conflict, DependencyError, FleetError, ModelError
+from fleet.errors import Busy, Conflict, DependencyError, FleetError, ModelError, NotFound
 from fleet.ids import new_id
 from fleet.job_values import Submitted
 from fleet.jobs import JobStore
@@ -87,6 +87,11 @@ class EmbeddingJobs:
         except asyncio.CancelledError:
             submitting.add_done_callback(give_up)
             raise
+        except NotFound as error:
+            if error.code != "job-not-found" or wanted.caller.idempotency_key is not None:
+                raise
+            # PostgreSQL has crashed before it was on the disk: see decision 0017.
+            raise DependencyError(f"job {job_id} is gone from the record: send the request again") from error
         if job.state is JobState.SUCCEEDED:
             return await self._answer(job)
         if job.state.ended:
@@ -103,7 +108,9 @@ class EmbeddingJobs:
         with as_input(wanted.texts, self._tickets, caller.tenant) as (params, inputs):
             request = _request(wanted, params, inputs)
             # Only a key makes repeats of requests; without one there is nothing to compare.
-            return self._submission.submit(request, caller, job_id, None if caller.idempotency_key else "")
+            if caller.idempotency_key is not None:
+                return self._submission.submit(request, caller, job_id)
+            return self._submission.submit(request, caller, job_id, "", awaited=True)
 
     async def _answer(self, job: Job) -> Answer:
         result = EmbeddingResult.model_validate(job.result)

@@ -130,6 +130,7 @@ class Joining:
             answer = await self._run(_joined([member.wanted for member in members]))
             own = _parted(answer, [len(member.wanted.texts) for member in members])
         except FleetError as error:
+            self._sizes.learn_refused(members[0].wanted.model, error)
             if isinstance(error, ModelError) or error.code in _MAYBE_ALONE:
                 return await self._each_alone(members)
             own = [copy.copy(error) for _ in members]

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from fleet.contracts import Job, Stage
 from fleet.embeddings import MAX_INLINE_BYTES, EmbeddingResult
+from fleet.errors import FleetError
 
 #: Seconds that a part should run: so long that what a job costs besides is little, so short that a lost one is, too.
 _PART_S = 1.0
@@ -40,6 +41,7 @@ class Sizes:
     def __init__(self) -> None:
         self._row_bytes: dict[str, int] = {}
         self._token_s: dict[str, float] = {}
+        self._most_texts: dict[str, int] = {}
 
     def learn(self, model: str, job: Job, result: EmbeddingResult) -> None:
         self._row_bytes[model] = result.row_bytes
@@ -49,10 +51,17 @@ class Sizes:
             seen = seconds / result.total_tokens
             self._token_s[model] = min(seen, self._token_s.get(model, seen) * _FORGET)
 
+    def learn_refused(self, model: str, error: FleetError) -> None:
+        """A joined job had more texts than the model takes: the next ones have not."""
+        most = error.facts.get("most")
+        if error.code == "too-many-texts" and isinstance(most, int):
+            self._most_texts[model] = most
+
     def most_joined(self, model: str) -> int:
         """Texts of a joined job: as many as have their vectors in the record."""
         row_bytes = self._row_bytes.get(model)
-        return max(1, MAX_INLINE_BYTES // row_bytes) if row_bytes else _FIRST_JOINED
+        most = MAX_INLINE_BYTES // row_bytes if row_bytes else _FIRST_JOINED
+        return max(1, min(most, self._most_texts.get(model, most)))
 
     def part_tokens(self, model: str) -> int:
         token_s = self._token_s.get(model)

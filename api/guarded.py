@@ -44,8 +44,12 @@ def _is_empty(headers: Headers) -> bool:
 
 
 def is_json(headers: Headers) -> bool:
+    said = headers.get("content-type", "application/octet-stream")
+    if said == "application/json":
+        # As nearly everybody writes it.
+        return True
     message = email.message.Message()
-    message["content-type"] = headers.get("content-type", "application/octet-stream")
+    message["content-type"] = said
     subtype = message.get_content_subtype()
     return message.get_content_maintype() == "application" and (subtype == "json" or subtype.endswith("+json"))
 

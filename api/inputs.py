@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from uuid import UUID, uuid4
 
 from api.inline import parse_data
+from api.owned_objects import MAX_OBJECTS, Owned, OwnedObjects
 from api.requests import InputRequest, ObjectKey
 from fleet.card import Card
-from fleet.contracts import InlineInput, JobInput, LinkInput, MediaKind, ObjectRef
-from fleet.errors import ForeignObject, InputTooLarge, NotFound, UrlRefused, ValidationFailed
+from fleet.contracts import InlineInput, JobInput, LinkInput, MediaKind
+from fleet.errors import InputTooLarge, NotFound, UrlRefused, ValidationFailed
 from fleet.jobs import JobStore
 from fleet.objects import ObjectStore, upload_key
 from fleet.outward import Outward
@@ -20,6 +21,8 @@ from fleet.uploads import Upload, UploadStore
 
 #: Bytes of an input that may lie in the job's row.
 MAX_INLINE_BYTES = 64 * 1024
+#: Of all of them: rows are read by the page.
+MAX_INLINE_TOTAL_BYTES = 512 * 1024
 
 
 @dataclass(frozen=True)
@@ -37,8 +40,8 @@ class Inputs:
     ) -> None:
         """`outward` judges URLs that a worker will go to."""
         self._uploads = uploads
-        self._jobs = jobs
         self._objects = objects
+        self._owned = OwnedObjects(uploads, jobs, objects)
         self._outward = outward
         self._upload_ttl_s = upload_ttl_s
 
@@ -51,6 +54,7 @@ class Inputs:
         wanted = [request.upload for request in requests if request.upload is not None]
         known = self._uploads.get_many(wanted, tenant) if wanted else {}
         inputs: list[JobInput] = []
+        room = MAX_INLINE_TOTAL_BYTES
         used: list[UUID] = []
         jobs: list[UUID] = []
         for number, request in enumerate(requests):
@@ -58,21 +62,27 @@ class Inputs:
                 inputs.append(JobInput(link=self._link(request, request.url, number, card, task)))
                 continue
             if request.data is not None:
-                given, stored = self._given(request, number, tenant, card, task)
+                given, stored = self._given(request, number, tenant, card, task, room=room)
+                room -= 0 if stored else given.size
                 inputs.append(given)
                 used += [stored] if stored else []
                 continue
-            if request.object is not None:
-                upload, reference, source_job = self._owned(request.object, tenant)
-                jobs += [source_job] if source_job else []
+            if request.prefix is not None:
+                found = self._under(request.prefix, number, tenant, card, task)
+            elif request.object is not None:
+                found = [self._owned.one(request.object, tenant)]
             else:
                 assert request.upload is not None  # noqa: S101 (the request's own check)
-                upload, reference = known[request.upload], known[request.upload].object
-            if upload is not None:
-                self.check_arrived(upload)
-                used.append(upload.id)
-            inputs.append(JobInput(object=reference))
-        return Resolved(inputs, used, jobs)
+                found = [Owned(known[request.upload].object, upload=known[request.upload])]
+            for owned in found:
+                if owned.upload is not None:
+                    if request.prefix is None:
+                        self.check_arrived(owned.upload)
+                    used.append(owned.upload.id)
+                jobs += [owned.job] if owned.job else []
+                inputs.append(JobInput(object=owned.object, listed=request.prefix is not None))
+        _check_total(len(inputs))
+        return Resolved(inputs, used, list(dict.fromkeys(jobs)))
 
     def check_arrived(self, upload: Upload) -> None:
         """Raises ValidationFailed `upload-incomplete` or `size-mismatch` unless the announced bytes are there."""
@@ -109,18 +119,21 @@ class Inputs:
         return LinkInput(url=url, name=request.name)
 
     def _given(
-        self, request: InputRequest, number: int, tenant: str, card: Card, task: str
+        self, request: InputRequest, number: int, tenant: str, card: Card, task: str, *, room: int
     ) -> tuple[JobInput, UUID | None]:
-        """Few bytes lie in the job's row; a larger picture becomes an upload of the tenant, whose id comes second."""
+        """Few bytes lie in the job's row; a larger picture becomes an upload of the tenant, whose id comes second.
+
+        room: bytes that the row has left.
+        """
         inline = parse_data(request, number)
         size = len(inline.content)
-        if size <= MAX_INLINE_BYTES:
+        if size <= min(MAX_INLINE_BYTES, room):
             few = InlineInput(data=inline.text, name=request.name, media_type=inline.media_type)
             return JobInput(inline=few), None
         if not _pictures(card, task):
             raise InputTooLarge(
-                f"#/inputs/{number}/data: inline data has at most {MAX_INLINE_BYTES} bytes, not {size}: upload it "
-                "(POST /api/v1/uploads)",
+                f"#/inputs/{number}/data: inline data has at most {MAX_INLINE_BYTES} bytes, and of all inputs "
+                f"{MAX_INLINE_TOTAL_BYTES}: upload these {size} (POST /api/v1/uploads)",
                 max_bytes=MAX_INLINE_BYTES,
             )
         upload_id, name = uuid4(), request.name or "picture"
@@ -129,36 +142,26 @@ class Inputs:
         self._uploads.create(upload_id, tenant, reference, ttl_s=self._upload_ttl_s, complete=True)
         return JobInput(object=reference), upload_id
 
-    def _owned(self, wanted: ObjectKey, tenant: str) -> tuple[Upload | None, ObjectRef, UUID | None]:
-        if wanted.bucket != self._objects.bucket:
-            raise ForeignObject(
-                f"the bucket {wanted.bucket!r} is not ours: inputs lie in {self._objects.bucket!r}; "
-                "upload the bytes instead",
-                bucket=wanted.bucket,
-            )
-        match wanted.key.split("/"):
-            case ["uploads", owner, *_] if owner == tenant:
-                upload = self._uploads.find_by_key(wanted.bucket, wanted.key, tenant)
-                if upload is not None:
-                    return upload, upload.object, None
-            case ["results", job_id, _, *_]:
-                reference = self._result(job_id, wanted.key, tenant)
-                if reference is not None:
-                    return None, reference, UUID(job_id)
-            case _:
-                raise ForeignObject("the object is neither an upload nor a result of yours", key=wanted.key)
-        raise NotFound("there is no such object of yours", code="object-not-found", key=wanted.key)
-
-    def _result(self, job_id: str, key: str, tenant: str) -> ObjectRef | None:
-        try:
-            job = self._jobs.get(UUID(job_id), tenant)
-        except (ValueError, NotFound):
-            return None
-        return next((artifact.object for artifact in job.artifacts if artifact.object.key == key), None)
+    def _under(self, prefix: ObjectKey, number: int, tenant: str, card: Card, task: str) -> list[Owned]:
+        where = f"#/inputs/{number}/prefix"
+        if not _pictures(card, task):
+            detail = f"only pictures are read from a prefix, and the model {card.name!r} reads none: name the objects"
+            raise ValidationFailed(f"{where}: {detail}", [{"detail": detail, "pointer": where}])
+        return self._owned.under(prefix, tenant)
 
 
 def _pictures(card: Card, task: str) -> bool:
     return card.accepts is MediaKind.IMAGE and task != TASK_NAME
+
+
+def _check_total(count: int) -> None:
+    """Raises InputTooLarge `too-many-files`: prefixes add up."""
+    if count > MAX_OBJECTS:
+        raise InputTooLarge(
+            f"the inputs are {count:,} files, and a job takes at most {MAX_OBJECTS:,}: send several jobs, or a zip",
+            code="too-many-files",
+            limit=MAX_OBJECTS,
+        )
 
 
 def check_count(count: int, card: Card, task: str) -> None:
@@ -171,6 +174,8 @@ def check_count(count: int, card: Card, task: str) -> None:
         fits, needed = count == 1, "exactly one input, a volume"
     elif card.accepts is MediaKind.TEXT:
         fits, needed = True, "its texts in the params or as inputs"
+    elif card.accepts is MediaKind.IMAGE and "texts" in card.params_schema.get("properties", {}):
+        fits, needed = True, "pictures, or texts in the params"
     else:
         fits, needed = count >= 1, "at least one input"
     if not fits:

@@ -4,6 +4,7 @@ See `fleet/job_items.py` for how a worker keeps them.
 """
 
 from collections.abc import Iterable, Iterator
+from itertools import count
 
 import orjson
 
@@ -42,9 +43,10 @@ class JobItems:
 
     def _kept(self, job: Job, first: int) -> Iterator[bytes]:
         blocks = {block_number(name): part for name, part in self._parts.newest(job.id).items()}
-        for number in sorted(number for number in blocks if number is not None and number >= first // BLOCK):
-            # Gone with the end of the job, meanwhile.
-            content = self._parts.read(blocks[number])
+        # Up to the first that is missing: who has read so many lines asks for the next with `first`.
+        for number in count(first // BLOCK):
+            # Or it has gone with the end of the job, meanwhile.
+            content = self._parts.read(blocks[number]) if number in blocks else None
             if content is None:
                 return
             lines = content.splitlines(keepends=True)

@@ -25,6 +25,7 @@ from fleet.errors import (
     MalformedRequest,
     NoCapableWorker,
     NotFound,
+    RunStopped,
     TooManyWaiting,
     Unauthorized,
     UnsupportedMedia,
@@ -54,6 +55,8 @@ STATUS: dict[type[FleetError], HTTPStatus] = {
     TooManyWaiting: HTTPStatus.TOO_MANY_REQUESTS,
     DependencyError: HTTPStatus.SERVICE_UNAVAILABLE,
 }
+#: Of jobs that were ended on purpose while somebody waited for them, by the code.
+STOPPED = {"expired": HTTPStatus.GATEWAY_TIMEOUT, "cancelled": HTTPStatus.CONFLICT}
 
 
 class Fault(BaseModel):
@@ -77,6 +80,8 @@ class Problem(BaseModel):
 
 
 def status_of(error: FleetError) -> HTTPStatus:
+    if isinstance(error, RunStopped) and error.code in STOPPED:
+        return STOPPED[error.code]
     return next(STATUS[kind] for kind in type(error).__mro__ if kind in STATUS)
 
 

@@ -10,7 +10,7 @@ from fleet.contracts import Lane, PriorityName, Sha256
 from fleet.model_names import ModelReference
 from fleet.plain import check_plain
 from fleet.values import Frozen
-from fleet.webhook_values import ENDINGS, JobEvent
+from fleet.webhook_values import ENDINGS, CallbackBody, JobEvent
 
 _DAY_S = 86_400.0
 
@@ -45,10 +45,11 @@ class ObjectKey(Frozen):
 
 
 class InputRequest(Frozen):
-    """Exactly one of `upload`, `object`, `data` and `url`."""
+    """Exactly one of `upload`, `object`, `prefix`, `data` and `url`."""
 
     upload: UUID | None = Field(default=None, description="id of an upload of yours")
-    object: ObjectKey | None = Field(default=None, description="an upload or a result of yours")
+    object: ObjectKey | None = Field(default=None, description="an upload, a result or an input of yours")
+    prefix: ObjectKey | None = Field(default=None, description="pictures: all such objects whose keys begin so")
     data: str | None = Field(
         default=None,
         description="base64, or a data URI with it, of 1 byte to 64 KiB; of a picture as much as MAX_BODY_BYTES takes",
@@ -61,9 +62,11 @@ class InputRequest(Frozen):
 
     @model_validator(mode="after")
     def _one_source(self) -> "InputRequest":
-        given = [field for field in ("upload", "object", "data", "url") if getattr(self, field) is not None]
+        sources = ("upload", "object", "prefix", "data", "url")
+        given = [field for field in sources if getattr(self, field) is not None]
         if len(given) != 1:
-            raise ValueError(f"exactly one of `upload`, `object`, `data` and `url` is needed, not {len(given)}")
+            listed = ", ".join(f"`{field}`" for field in sources)
+            raise ValueError(f"exactly one of {listed} is needed, not {len(given)}")
         if self.name is not None and self.data is None and self.url is None:
             raise ValueError("`name` goes with `data` and `url` only")
         if self.media_type is not None and self.data is None:
@@ -77,6 +80,9 @@ class CallbackRequest(Frozen):
     url: str = Field(max_length=4096, description="https://… of a receiver; see docs/how-to/webhooks.md")
     events: Annotated[list[JobEvent], AfterValidator(lambda events: list(dict.fromkeys(events)))] = Field(
         default=list(ENDINGS), min_length=1, max_length=16, description="the four endings, if nothing else is said"
+    )
+    body: CallbackBody = Field(
+        default=CallbackBody.EVENT, description="what the receiver gets: Fleet's event, or the job in RunPod's form"
     )
 
 

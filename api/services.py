@@ -10,6 +10,7 @@ from api.doorbell import Doorbell
 from api.embedding_calls import EmbeddingCalls
 from api.event_streams import EventStreams
 from api.forecasts import Forecasts
+from api.inference.predictions import Predictions
 from api.kserve.job import Inference
 from api.kserve.serving import Serving
 from api.measures import Measures
@@ -54,6 +55,7 @@ class Services:
     serving: Serving
     inference: Inference
     embedding_calls: EmbeddingCalls
+    predictions: Predictions
     waiters: Waiters
     event_streams: EventStreams
     reconciler: Reconciler

@@ -78,8 +78,19 @@ class Submission:
         self._default_deadline_s = default_deadline_s
         self._default_retention_s = default_retention_s
 
-    def submit(self, request: JobRequest, caller: Caller, job_id: UUID, body_print: str | None = None) -> Submitted:
+    def submit(
+        self,
+        request: JobRequest,
+        caller: Caller,
+        job_id: UUID,
+        body_print: str | None = None,
+        *,
+        awaited: bool = False,
+    ) -> Submitted:
         """Raises FleetError; when it returns, the job is stored: one statement where the card is fresh.
+
+        `awaited`: the caller is told of the job's end alone; it is on the disk before it runs, and not before this
+        returns (decision 0017).
 
         A repeat under the same key returns the first job, whatever became of its inputs since. What makes a request a
         repeat is `body_print`, by default the whole of it.
@@ -92,7 +103,7 @@ class Submission:
             if earlier is not None:
                 return Submitted(earlier, replayed=True)
         try:
-            submitted = self._stored(request, caller, job_id, body_print)
+            submitted = self._stored(request, caller, job_id, body_print, awaited=awaited)
         except (LaneFull, NoCapableWorker) as error:
             self._measures.job_refused(error.code)
             raise
@@ -109,7 +120,9 @@ class Submission:
         self._publish(job)
         return job
 
-    def _stored(self, request: JobRequest, caller: Caller, job_id: UUID, body_print: str) -> Submitted:
+    def _stored(
+        self, request: JobRequest, caller: Caller, job_id: UUID, body_print: str, *, awaited: bool
+    ) -> Submitted:
         checked = self._cards.get(request.model, request.version)
         card = checked.card
         checked.check_served()
@@ -151,6 +164,7 @@ class Submission:
                 trace_context=caller.trace_context,
                 idempotency_key=caller.idempotency_key,
                 fingerprint=body_print,
+                awaited=awaited,
             )
             return self._published(new)
 

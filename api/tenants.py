@@ -19,11 +19,11 @@ class Tenants:
         """True when there are no keys and everybody is the tenant `default`."""
         return not self._tenant_of_digest
 
-    def tenant(self, headers: Headers) -> str:
-        """Raises Unauthorized."""
+    def tenant(self, headers: Headers, *, bare: bool = False) -> str:
+        """`bare`: `Authorization` may also be the key itself, without `Bearer`. Raises Unauthorized."""
         if self.open:
             return ANONYMOUS
-        key = _key(headers)
+        key = _key(headers, bare)
         if key is None:
             raise Unauthorized("an API key is needed: send `Authorization: Bearer <key>` or `X-API-Key: <key>`")
         tenant = self._tenant_of_digest.get(digest(key))
@@ -32,8 +32,11 @@ class Tenants:
         return tenant
 
 
-def _key(headers: Headers) -> str | None:
-    scheme, _, credentials = headers.get("authorization", "").partition(" ")
+def _key(headers: Headers, bare: bool) -> str | None:
+    sent = headers.get("authorization", "").strip()
+    scheme, _, credentials = sent.partition(" ")
+    if bare and sent and not credentials:
+        return sent
     if scheme.lower() == "bearer" and credentials.strip():
         return credentials.strip()
     return headers.get("x-api-key")

@@ -25,6 +25,8 @@ from fleet.contracts import (
 from fleet.cost import Basis
 
 API = "/api/v1"
+#: Of a prefix there may be a thousand, and the job is told again with every step.
+SHOWN_INPUTS = 256
 #: What is farther away than ten years is shown as that.
 _FAR_S = 10 * 365 * 86400.0
 #: The database answers in its own time zone; callers read UTC.
@@ -89,7 +91,7 @@ class JobView(View):
     lane: Lane
     queue: str
     params: dict[str, Any]
-    inputs: list[InputView]
+    inputs: list[InputView] = Field(description=f"the first {SHOWN_INPUTS}")
     labels: dict[str, str]
     result: dict[str, Any] | None
     artifacts: list[ArtifactView]
@@ -159,7 +161,7 @@ def job_view(job: Job, base_url: str, forecast: Forecast | None = None) -> JobVi
         lane=job.lane,
         queue=job.queue,
         params=job.params,
-        inputs=[_input_view(item) for item in job.inputs],
+        inputs=[_input_view(item) for item in job.inputs[:SHOWN_INPUTS]],
         labels=job.labels,
         result=job.result,
         artifacts=artifacts,
@@ -208,7 +210,8 @@ def _forecast_view(forecast: Forecast) -> ForecastView:
 def _input_view(item: JobInput) -> InputView:
     if item.object is not None:
         stored = item.object
-        return InputView(name=stored.name, size=stored.size, media_type=stored.media_type, sha256=stored.sha256)
+        name = stored.name or stored.key
+        return InputView(name=name, size=stored.size, media_type=stored.media_type, sha256=stored.sha256)
     if item.link is not None:
         link = item.link
         return InputView(name=link.name, size=link.size, media_type="application/octet-stream", sha256=link.sha256)

@@ -1,8 +1,8 @@
 """Waiting for jobs without holding a thread: the one place where the front door is asynchronous.
 
-Redis tells which job has ended; since its word may get lost, and since it says nothing of what happens on the way, one
-statement every half second also asks the record how far all jobs are that anybody waits for or follows. Both only ring
-a bell: the truth is the row that its owner then reads.
+Redis tells which job has ended, mostly with the row as its worker has committed it. Since its word may get lost, and
+since it says nothing of what happens on the way, one statement every half second also asks the record how far all jobs
+are that anybody waits for or follows: whose bell it rings reads the row.
 """
 
 import asyncio
@@ -19,6 +19,7 @@ from api.reading import Reader
 from fleet.broker import ENDED_CHANNEL
 from fleet.contracts import Job
 from fleet.errors import DependencyError
+from fleet.job_news import as_told
 from fleet.job_values import Standing
 from fleet.logs import get_logger
 
@@ -33,6 +34,7 @@ class Bell:
     def __init__(self, waiters: "Waiters") -> None:
         self._waiters = waiters
         self._rung = asyncio.Event()
+        self._news = b""
         #: The revision that a follower has shown: it rings for every other one. None: for the end of the job alone.
         self.shown: int | None = None
 
@@ -41,7 +43,8 @@ class Bell:
         """Whether the process is about to end: nobody should wait any more."""
         return self._waiters.closing
 
-    def ring(self) -> None:
+    def ring(self, news: bytes = b"") -> None:
+        self._news = news or self._news
         self._rung.set()
 
     def concerns(self, standing: Standing | None) -> bool:
@@ -70,6 +73,9 @@ class Bell:
         over = wait_s == 0
         while not (job.state.ended or over or self.closing):
             over = not await self.heard(max(0.0, ends_at - clock()))
+            if (told := as_told(job, self._news)) is not None:
+                return told
+            self._news = b""
             try:
                 job = await self._waiters.reader.job(job.id)
             except DependencyError as error:
@@ -117,9 +123,9 @@ class Waiters:
             if not self._bells[job_id]:
                 del self._bells[job_id]
 
-    def _ring(self, job_id: UUID) -> None:
+    def _ring(self, job_id: UUID, news: bytes = b"") -> None:
         for bell in self._bells.get(job_id, ()):
-            bell.ring()
+            bell.ring(news)
 
     async def _subscribe(self) -> None:
         """Listens for ever; a lost connection is made anew, and its silence only costs half a second."""
@@ -150,8 +156,9 @@ class Waiters:
 
     def _told(self, data: bytes) -> None:
         try:
-            self._ring(UUID(data.split()[0].decode()))
-        except (ValueError, IndexError):
+            job_id, _, told = data.partition(b" ")
+            self._ring(UUID(job_id.decode()), told.partition(b" ")[2])
+        except ValueError:
             log.warning("a word about an ended job could not be read")
 
     async def _look(self) -> None:

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 
 from api.measures import Measures
-from api.webhook_event import MEDIA_TYPE, event_body
+from api.webhook_bodies import WebhookBodies
 from fleet.errors import DependencyError, FleetError
 from fleet.logs import get_logger
 from fleet.outward import Answer, Outward
@@ -45,7 +45,7 @@ class WebhookSender:
         keys: WebhookKeys,
         outward: Outward,
         measures: Measures,
-        public_url: str | None,
+        bodies: WebhookBodies,
         timeout_s: float,
         retention_s: float,
     ) -> None:
@@ -53,7 +53,7 @@ class WebhookSender:
         self._keys = keys
         self._outward = outward
         self._measures = measures
-        self._public_url = public_url
+        self._bodies = bodies
         self._timeout_s = timeout_s
         self._retention_s = retention_s
         self._thread = threading.Thread(target=self._run, name="webhooks", daemon=True)
@@ -166,10 +166,10 @@ class WebhookSender:
         return TryResult(took_ms, answer.status, error, _retry_after_s(answer))
 
     def _posted(self, delivery: Delivery, ends_at: float) -> Answer:
-        body = event_body(delivery, self._public_url)
+        media_type, body = self._bodies.of(delivery)
         timestamp = int(time.time())
         headers = {
-            "Content-Type": MEDIA_TYPE,
+            "Content-Type": media_type,
             "User-Agent": "fleet-webhooks/1",
             "webhook-id": delivery.message_id,
             "webhook-timestamp": str(timestamp),

@@ -4,10 +4,12 @@ from dataclasses import dataclass
 
 from api.callbacks import Callbacks
 from api.measures import Measures
+from api.webhook_bodies import WebhookBodies
 from api.webhook_figures import WebhookFigures
 from api.webhook_sender import WebhookSender
 from fleet.addresses import Reach
 from fleet.database import Database
+from fleet.jobs import JobStore
 from fleet.outward import Outward, trusting
 from fleet.settings import Settings
 from fleet.webhook_keys import WebhookKeys
@@ -36,7 +38,7 @@ def build_webhooks(settings: Settings, database: Database, measures: Measures) -
         keys=keys,
         outward=outward,
         measures=measures,
-        public_url=settings.public_url,
+        bodies=WebhookBodies(JobStore(database).get, settings.public_url),
         timeout_s=settings.webhook_timeout_s,
         retention_s=settings.webhook_retention_s,
     )

@@ -24,7 +24,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
@@ -137,7 +137,7 @@ def compare(folder: Path, clients: Sequence[int], seconds: float, rounds: int) -
         reach = max((batch for batch in SWEEP if batch <= count), key=lambda batch: bounds[batch])
         fixed = {"x": np.zeros((reach, *shape), np.float32)}
         runs, loads, shares = Runs(), [], []
-        model = LoadedModel(type(version)(**{**vars(version), "manifest": manifest}), session, setup, watch=runs)
+        model = LoadedModel(replace(version, manifest=manifest), session, setup, watch=runs)
         calls = [engine_call(model, shape, number) for number in range(count)]
         for _ in range(rounds):
             # Side by side, so that whatever else the machine does falls on both.

@@ -14,6 +14,7 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
+from parity_environment import made_environment
 from varied_texts import varied_texts
 
 from fleet.settings import CPU_PROVIDER, Settings
@@ -32,7 +33,6 @@ from worker.text.tokens import Tokens
 
 ROOT = Path(__file__).resolve().parents[1]
 MODEL = ROOT / "models" / "all-minilm-l6-v2"
-PACKAGES = ("torch==2.13.0", "sentence-transformers==6.2.0")
 LEAST_COSINE, MOST_CHANGE = 0.99999, 1e-5
 #: Of a request, and of the runs in which texts sit beside any others.
 REQUESTS, ROWS = (1, 7, 64, 1000), (2, 4, 8, 16, 32, 64)
@@ -124,16 +124,6 @@ def sentence_transformers(python: Path | None, model: Path, texts: list[str]) ->
         said = subprocess.run(run, check=True, capture_output=True, text=True).stdout
         vectors: Array = np.load(made)
     return said.strip().splitlines()[-1], vectors
-
-
-def made_environment() -> Path:
-    folder = ROOT / ".venv-parity"
-    python = folder / "bin" / "python"
-    if not (folder / ".complete").is_file():
-        subprocess.run([sys.executable, "-m", "venv", "--clear", str(folder)], check=True)
-        subprocess.run([str(python), "-m", "pip", "install", "--quiet", *PACKAGES], check=True)
-        (folder / ".complete").touch()
-    return python
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ that were made to find something, and beside it what the library finds with that
 import json
 import sys
 from collections.abc import Callable
+from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -92,9 +93,9 @@ def transformer(folder: Path, name: str, photographs: list[Path]) -> None:
 
     torch.manual_seed(7)
     network, processor = {
-        "rt_detr": lambda: (hf.RTDetrForObjectDetection(small_rt(hf.RTDetrConfig)), hf.RTDetrImageProcessor()),
-        "d_fine": lambda: (hf.DFineForObjectDetection(small_rt(hf.DFineConfig)), hf.RTDetrImageProcessor()),
-        "detr": lambda: (hf.DetrForObjectDetection(small_detr()), hf.DetrImageProcessor()),
+        "rt_detr": lambda: (hf.RTDetrForObjectDetection(small_rt(hf.RTDetrConfig)), processing("rt_detr", "RTDetr")),
+        "d_fine": lambda: (hf.DFineForObjectDetection(small_rt(hf.DFineConfig)), processing("rt_detr", "RTDetr")),
+        "detr": lambda: (hf.DetrForObjectDetection(small_detr()), processing("detr", "Detr")),
         "yolos": lambda: (
             hf.YolosForObjectDetection(
                 hf.YolosConfig(
@@ -102,7 +103,7 @@ def transformer(folder: Path, name: str, photographs: list[Path]) -> None:
                     image_size=[512, 864], num_detection_tokens=100, num_labels=6,
                 )
             ),
-            hf.YolosImageProcessor(),
+            processing("yolos", "Yolos"),
         ),
     }[name]()  # fmt: skip
     network.eval()
@@ -140,6 +141,12 @@ def transformer(folder: Path, name: str, photographs: list[Path]) -> None:
         return told(found["boxes"], found["scores"], found["labels"])
 
     save(home, "transformers", photographs, answer)
+
+
+def processing(module: str, prefix: str) -> Any:
+    """The image processor that works on Pillow: that on torchvision, transformers 5's default, differs by a level."""
+    found = import_module(f"transformers.models.{module}.image_processing_pil_{module}")
+    return getattr(found, f"{prefix}ImageProcessorPil")()
 
 
 class Raw(torch.nn.Module):  # type: ignore[misc]  # the library is not here
@@ -211,7 +218,9 @@ def save(
     """With a threshold that leaves about `_FOUND` boxes a photograph: chance does not care for the usual one."""
     scores = sorted(one["score"] for photograph in photographs for one in found(photograph, 1e-6))
     place = max(len(scores) - _FOUND * len(photographs), 0)
-    confidence = (scores[place - 1] + scores[place]) / 2 if place else 1e-6
+    # Where all have the same score, all are found.
+    apart = place and scores[place] - scores[place - 1] > 1e-6
+    confidence = (scores[place - 1] + scores[place]) / 2 if apart else 1e-6
     answers = {photograph.name: found(photograph, confidence) for photograph in photographs}
     said = {"library": library, "confidence": confidence, "answers": answers}
     (home / "reference.json").write_text(json.dumps(said), "utf-8")

@@ -13,7 +13,7 @@ from cli.live import Live
 from cli.output import console, note, print_json
 
 if TYPE_CHECKING:
-    from fleet_client import Job, JobRecord
+    from fleet_client import Job, JobItem, JobRecord
 
 OutOption = Annotated[
     Path | None, typer.Option("--out", "-o", help="Folder for the job's files; without it none are fetched.")
@@ -51,6 +51,28 @@ def show_end(job: "Job", files: list[Path], *, as_json: bool) -> None:
 
         console().print(tables.job(job.record, files))
     job.wait()
+
+
+def show_items(job: "Job", *, timeout_s: float | None, cancel_on_interrupt: bool, as_json: bool) -> None:
+    """Prints what became of each of many as they are finished. Raises Timeout, and what `Job.items` raises."""
+    try:
+        for item in job.items(timeout=timeout_s):
+            line = item.model_dump_json(exclude_none=True) if as_json else _told(item)
+            typer.echo(line)
+            sys.stdout.flush()
+    except KeyboardInterrupt:
+        _interrupted(job, cancel=cancel_on_interrupt)
+        raise typer.Exit(Exit.INTERRUPTED) from None
+
+
+def _told(item: "JobItem") -> str:
+    """A line for people: the answers in few words where they are of a kind that we know."""
+    from cli.answers import in_words
+
+    name = item.name or str(item.index)
+    return (
+        f"{name}: {item.error.detail} [{item.error.code}]" if item.error else f"{name}: {in_words(item.result or {})}"
+    )
 
 
 def print_event(record: "JobRecord", *, as_json: bool) -> None:

@@ -16,13 +16,15 @@ class Live:
     Nothing is drawn when standard error is not a terminal: there each stage is one line.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, draw: bool = True) -> None:
+        """draw: False where standard output is written to at the same time."""
+        self._draws = draw
         self._bar: Progress | None = None
         self._rows: dict[str, TaskID] = {}
         self._said = ""
 
     def __enter__(self) -> "Live":
-        if sys.stderr.isatty():
+        if self._draws and sys.stderr.isatty():
             self._bar = _bar()
             self._bar.start()
         return self

@@ -206,4 +206,8 @@ def _type(schema: Mapping[str, Any]) -> str:
         return " | ".join(map(str, schema["enum"]))
     if "anyOf" in schema:
         return " | ".join(_type(choice) for choice in schema["anyOf"])
+    if "const" in schema:
+        return str(schema["const"])
+    if "$ref" in schema:
+        return "object"
     return str(schema.get("type", ""))

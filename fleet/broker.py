@@ -21,7 +21,7 @@ from fleet.errors import DependencyError
 
 TASK_NAME = "fleet.run"
 _REST_S = 2.0
-#: Channel on which the end of every job is told: "<job id> <state>".
+#: Channel on which the end of every job is told: "<job id> <state> <news>" (see `fleet/job_news.py`).
 ENDED_CHANNEL = "fleet:ended"
 #: Lives in Redis as long as Redis remembers anything. Its absence means that the messages are gone, too.
 CANARY = "fleet:canary"
@@ -111,7 +111,8 @@ class Broker:
     def publish(self, job_id: UUID, seq: int, queue: str, shadow: str | None = None) -> None:
         """Raises DependencyError `broker-unavailable`, at once while Redis rests."""
         self._check_rest()
-        self.publish_all([(queue, message(job_id, seq, queue, shadow))])
+        with self._asked():
+            self._redis.lpush(queue, message(job_id, seq, queue, shadow))
 
     def publish_all(self, messages: Sequence[tuple[str, str]], first: Sequence[tuple[str, str]] = ()) -> None:
         """(queue, message) pairs in one round trip; those of `first` go before all that wait."""
@@ -141,11 +142,11 @@ class Broker:
             found = zip(names, pipeline.execute(), strict=True)
             return {name: message for name, message in found if message is not None}
 
-    def tell_ended(self, job_id: UUID, state: JobState) -> None:
+    def tell_ended(self, job_id: UUID, state: JobState, news: bytes = b"") -> None:
         """Wakes whoever waits for the job. Lossy: waiters also look at the record from time to time."""
         self._check_rest()
         with self._asked():
-            self._redis.publish(ENDED_CHANNEL, f"{job_id} {state.value}")
+            self._redis.publish(ENDED_CHANNEL, f"{job_id} {state.value}".encode() + (b" " + news if news else b""))
 
     def has_canary(self) -> bool:
         with self._asked():

@@ -18,6 +18,7 @@ from uuid import UUID
 from pydantic import Field, field_validator
 
 from fleet.values import Recorded
+from fleet.webhook_values import CallbackBody
 
 
 class JobState(StrEnum):
@@ -164,6 +165,7 @@ class JobInput(Recorded):
     object: ObjectRef | None = None
     inline: InlineInput | None = None
     link: LinkInput | None = None
+    listed: bool = Field(default=False, description="found under a prefix: the answer is a list, even of one")
 
     @property
     def size(self) -> int:
@@ -185,6 +187,7 @@ class RanOn(Recorded):
     provider: str = Field(description="the execution provider that was really in use")
     simulated: bool = False
     batch_size: int = 1
+    cached: bool | None = Field(default=None, description="whether the model was loaded already; null: nobody asked")
     why: str = Field(default="", description="why this pool, in words")
     fallback: str = Field(default="", description="the provider asked for and the one used in its place, and why")
     model_sha256: Sha256 | None = None
@@ -194,6 +197,7 @@ class JobError(Recorded):
     code: str
     message: str
     retryable: bool = False
+    input_at_fault: bool = Field(default=False, description="what was sent must be corrected")
     facts: dict[str, Any] = Field(default_factory=dict)
 
 
@@ -212,6 +216,7 @@ class Callback(Recorded):
 
     url: str
     events: list[str] = Field(description="for instance `job.succeeded`")
+    body: CallbackBody = CallbackBody.EVENT
 
 
 class Artifact(Recorded):

@@ -52,6 +52,8 @@ class FleetError(Exception):
     def as_dict(self) -> dict[str, Any]:
         """The form kept in a job row and returned to users."""
         record: dict[str, Any] = {"code": self.code, "message": self.message, "retryable": self.retryable}
+        if isinstance(self, InputError):
+            record["input_at_fault"] = True
         if self.facts:
             record["facts"] = self.facts
         return {key: storable(value) for key, value in record.items()}
@@ -99,6 +101,13 @@ class ValidationFailed(InputError):
     ) -> None:
         super().__init__(message, code=code, **facts)
         self.errors = errors or []
+
+    def as_dict(self) -> dict[str, Any]:
+        """A job's error has no list of faults: the first one's pointer is a fact."""
+        record = super().as_dict()
+        if self.errors and "pointer" not in self.facts:
+            record["facts"] = {**record.get("facts", {}), "pointer": storable(self.errors[0]["pointer"])}
+        return record
 
 
 class UnsupportedMedia(InputError):

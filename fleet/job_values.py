@@ -51,6 +51,18 @@ class NewJob:
     #: Messages that its tenant may have in the queue: with so many there, or with jobs of the tenant that wait for it,
     #: it waits in the record. None: it is known to have room, and nothing is counted.
     window: int | None = None
+    #: Its caller hears of its end alone: its commit reaches the disk with that of its claim, and not by itself.
+    awaited: bool = False
+
+    @property
+    def conditional(self) -> bool:
+        """Whether it is stored only where something else is as expected."""
+        return bool(self.idempotency_key is not None or self.uploads or self.source_jobs)
+
+    @property
+    def counted(self) -> bool:
+        """Whether its tenant's messages in the queue have to be counted."""
+        return self.published and self.window is not None
 
 
 @dataclass(frozen=True)

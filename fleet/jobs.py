@@ -41,14 +41,12 @@ class JobStore:
         self._idempotency_ttl_s = idempotency_ttl_s
 
     def submit(self, new: NewJob) -> Submitted:
-        """Stores the job: when this returns, it is accepted and will not be lost.
+        """Stores the job: when this returns, it is accepted and will not be lost; an `awaited` one once it is claimed.
 
         Raises IdempotencyKeyReused when the key was used with another body, DependencyError.
         """
-        conditions = bool(new.idempotency_key is not None or new.uploads or new.source_jobs)
-        counted = new.published and new.window is not None
         row = self._database.one(
-            _SUBMIT[conditions, counted],
+            _SUBMIT[new.conditional, new.counted],
             {
                 "id": new.id,
                 "tenant": new.tenant,
@@ -73,6 +71,7 @@ class JobStore:
                 "trace_context": new.trace_context,
                 "callback": Jsonb(new.callback.model_dump(mode="json")) if new.callback else None,
                 "published": new.published,
+                "awaited": new.awaited,
                 "window": new.window,
                 "uploads": sorted(set(new.uploads)),
                 "source_jobs": sorted(set(new.source_jobs)),

@@ -1,7 +1,7 @@
 """Bytes by reference: the object store, any S3, through the minio SDK.
 
 Every object that Fleet writes carries its SHA-256, and every object that it reads is checked against it.
-Keys: `uploads/{tenant}/{upload}/{name}` and `results/{job}/{attempt}/{name}`.
+Keys: `uploads/{tenant}/{upload}/{name}` and `results/{job}/{attempt}/{name}`; others fill `inputs/{tenant}/...`.
 """
 
 import hashlib
@@ -47,6 +47,8 @@ class Found:
     since: datetime
     #: Of a multipart upload; empty for an object.
     multipart_id: str = ""
+    #: Bytes of an object.
+    size: int = 0
 
 
 def upload_key(tenant: str, upload_id: UUID, name: str) -> str:
@@ -256,7 +258,8 @@ class ObjectStore:
         """Objects under a prefix in the store's own order, from the one that follows `after`."""
         with _s3_errors(prefix):
             listed = self._client.list_objects(self.bucket, prefix=prefix, recursive=True, start_after=after)
-            return [Found(cast(str, item.object_name), _moment(item.last_modified)) for item in islice(listed, limit)]
+            taken = list(islice(listed, limit))
+        return [Found(str(one.object_name), _moment(one.last_modified), size=one.size or 0) for one in taken]
 
     def unfinished(self, prefix: str) -> list[Found]:
         """Up to a thousand multipart uploads under way. MinIO tells none, and ends them itself after a day."""

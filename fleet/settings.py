@@ -151,9 +151,10 @@ class Settings(ModelSettings, BaseSettings):
     volume_max_bytes: int = Field(default=4 * 1024**3, ge=1)
     archive_max_files: int = Field(default=20_000, ge=1)
 
-    # What a picture may be: bytes of its file, pixels, and its long side by its short one
+    # What a picture may be: bytes of its file, pixels (in tiles: so many more), and its long side by its short one
     image_max_size: int = Field(default=64 * 1024**2, ge=1)
     image_max_pixels: int = Field(default=50_000_000, ge=1)
+    image_max_tiled_pixels: int = Field(default=900_000_000, ge=0)
     image_max_aspect: float = Field(default=100.0, ge=1)
 
     @field_validator(

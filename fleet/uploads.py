@@ -76,6 +76,11 @@ class UploadStore:
             _found(uploads.get(upload_id), upload_id)
         return uploads
 
+    def known(self, upload_ids: Sequence[UUID], tenant: str) -> list[Upload]:
+        """Those of them that a job may use."""
+        rows = self._database.run(_SQL["get_uploads"], {"ids": list(upload_ids), "tenant": tenant})
+        return [upload for upload in map(upload_of, rows) if upload.used or not upload.expired]
+
     def find_by_key(self, bucket: str, key: str, tenant: str) -> Upload | None:
         """Raises NotFound `upload-not-found` when it has expired unused."""
         row = self._database.one(_SQL["find_upload_by_key"], {"bucket": bucket, "key": key, "tenant": tenant})

@@ -29,6 +29,14 @@ class JobEvent(StrEnum):
 ENDINGS = (JobEvent.SUCCEEDED, JobEvent.FAILED, JobEvent.CANCELLED, JobEvent.EXPIRED)
 
 
+class CallbackBody(StrEnum):
+    """In whose form a receiver is told."""
+
+    EVENT = "event"
+    #: The job as RunPod's clients read it.
+    RUNPOD = "runpod"
+
+
 class DeliveryState(StrEnum):
     PENDING = "pending"
     DELIVERED = "delivered"
@@ -58,6 +66,7 @@ class Delivery:
     due_at: datetime
     created_at: datetime
     ended_at: datetime | None
+    body: CallbackBody = CallbackBody.EVENT
 
     @property
     def message_id(self) -> str:

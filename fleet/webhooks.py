@@ -11,7 +11,16 @@ from uuid import UUID
 from fleet.database import Database, Row
 from fleet.errors import NotFound
 from fleet.sql import statements
-from fleet.webhook_values import MAX_RETRY_AFTER_S, Backlog, Delivery, DeliveryState, Try, TryResult, verdict
+from fleet.webhook_values import (
+    MAX_RETRY_AFTER_S,
+    Backlog,
+    CallbackBody,
+    Delivery,
+    DeliveryState,
+    Try,
+    TryResult,
+    verdict,
+)
 
 _SQL = statements("webhooks")
 
@@ -111,4 +120,4 @@ class WebhookStore:
 
 def _delivery(row: Row) -> Delivery:
     known = {field.name: row[field.name] for field in fields(Delivery)}
-    return Delivery(**{**known, "state": DeliveryState(row["state"])})
+    return Delivery(**{**known, "state": DeliveryState(row["state"]), "body": CallbackBody(row["body"])})

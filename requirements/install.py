@@ -88,7 +88,8 @@ class Environment:
         pins = f"requirements/{name}.txt"
         total = sum(1 for line in (self.root / pins).read_text("utf-8").splitlines() if "==" in line)
         say(f"Installing {total} pinned packages ({pins})")
-        self.pip(["--require-hashes", "--only-binary", ":all:", "-r", pins], total)
+        # The pins are complete: what they leave out of a package's wishes is left out on purpose (overrides.in).
+        self.pip(["--require-hashes", "--no-deps", "--only-binary", ":all:", "-r", pins], total)
         editable = [part for folder in PACKAGES for part in ("-e", f"./{folder}")]
         self.pip(["--no-build-isolation", "--no-deps", *editable], 0)
         stamp = self.path / f".stamp-{name}"

@@ -8,7 +8,8 @@ pin() {
         --no-emit-package onnx-fleet --no-emit-package onnx-fleet-client --python-version 3.11 \
         "$@" --output-file "requirements/$name.txt" pyproject.toml
 }
-pin dev --extra worker --extra embedded --extra flower --group dev
+# Overrides leave packages out that another one asks for, so what is pinned is installed without asking anew.
+pin dev --override requirements/overrides.in --extra worker --extra embedded --extra flower --group dev
 pin run --extra worker --extra embedded --extra flower --group build
 pin api --group build
 pin worker-cpu --extra worker --group build

@@ -18,6 +18,7 @@ from worker.media.reader import VolumeReader
 from worker.media.strict import strict
 from worker.media.tensors import encode_tensors, read_tensors
 from worker.media.texts import read_texts
+from worker.pictures.items import Pictures
 
 
 class Codecs:
@@ -54,7 +55,10 @@ class Codecs:
             case MediaKind.TEXT:
                 return read_texts(sources)
             case MediaKind.IMAGE:
-                return self._pictures.pictures(sources, getattr(params, "alpha", "white"))
+                if not sources and getattr(params, "texts", None):
+                    return Pictures([], many=True)
+                tiled = getattr(params, "tiles", None) is not None
+                return self._pictures.pictures(sources, getattr(params, "alpha", "white"), tiled=tiled)
 
     def encode(self, kind: ResultKind, outcome: Any, folder: Path) -> Encoded:
         """What becomes of the task's outcome: JSON for the record, files in `folder` for the object store."""

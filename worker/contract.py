@@ -176,6 +176,7 @@ class Model(Protocol):
 
     name: str
     version: int
+    #: Of the main graph: of several, the one that model.yaml names, else the first by name.
     inputs: tuple[Tensor, ...]
     outputs: tuple[Tensor, ...]
     #: The execution provider that is really in use, for instance "CPUExecutionProvider".
@@ -188,6 +189,11 @@ class Model(Protocol):
     @property
     def signature(self) -> Signature:
         """Its tensors as requests see them. Raises ModelError `model-tensors` for a model that has none to give."""
+        ...
+
+    @property
+    def graphs(self) -> "Mapping[str, Model]":
+        """Each graph of the version as a model of its own, by its file's stem; of one graph {"model": itself}."""
         ...
 
     @property
@@ -245,13 +251,14 @@ class Model(Protocol):
 
 @dataclass(frozen=True)
 class Source:
-    """An input as fetched: `path` is ours to read, `name` only a hint (may be empty)."""
+    """An input as fetched: `path` is ours to read, `name` only a hint; `listed`: one of a list, be it the only one."""
 
     path: Path
     name: str
     media_type: str
     #: Why it is not there, where one of several inputs may fail alone.
     fault: FleetError | None = None
+    listed: bool = False
     #: The bytes of a small one that came with the job: nothing is at `path` then, until `worker/codecs.py` writes it.
     content: bytes | None = None
 

@@ -151,7 +151,10 @@ def _redirected(url: str, answer: Incoming) -> str:
     location = answer.headers.get("location", "")
     if not location:
         raise UrlRefused(f"{_server(url)} redirects to nowhere")
-    return urljoin(url, location).partition("#")[0]
+    try:
+        return urljoin(url, location).partition("#")[0]
+    except ValueError as error:
+        raise UrlRefused(f"{_server(url)} redirects to what is no URL") from error
 
 
 def _server(url: str) -> str:

@@ -193,6 +193,7 @@ def _picture_limits(settings: Settings) -> PictureLimits:
         max_bytes=settings.image_max_size,
         max_pixels=settings.image_max_pixels,
         max_aspect=settings.image_max_aspect,
+        max_tiled_pixels=settings.image_max_tiled_pixels,
         max_files=settings.archive_max_files,
     )
 

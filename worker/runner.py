@@ -4,7 +4,6 @@ Whatever happens, a run leaves either a committed result or nothing: a loser's o
 folder is gone, and the record says how it ended.
 """
 
-import base64
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
@@ -14,8 +13,9 @@ from uuid import UUID
 import structlog
 
 from fleet.broker import Broker
-from fleet.contracts import Artifact, Job, JobInput, JobState, RanOn, Stage
+from fleet.contracts import Artifact, Job, JobState, MediaKind, RanOn, Stage
 from fleet.errors import DependencyError, FleetError, NoCapableWorker, NotFound, RunStopped
+from fleet.job_news import news_of
 from fleet.job_values import Ending
 from fleet.jobs import JobStore
 from fleet.logs import get_logger
@@ -26,12 +26,13 @@ from fleet.settings import STORE_PATIENCE_S
 from worker.asked import asked
 from worker.claims import Claims
 from worker.codecs import Codecs
-from worker.contract import Encoded, Source
+from worker.contract import Encoded
 from worker.device import Device
 from worker.engine.loaded import LoadedModel, RunnableModel
 from worker.engine.registry import Registry
 from worker.forgiveness import goes_back
 from worker.helping import Helping
+from worker.inputs import fetched
 from worker.leases import Held, LeaseKeeper
 from worker.lessons import Lessons
 from worker.links import Links
@@ -47,7 +48,6 @@ from worker.usage import Usage
 log = get_logger(__name__)
 #: How long a job waits for a worker that holds its model, after one that does not took it.
 _OTHER_WORKER_S = 5.0
-_FETCH_PATIENCE_S = 10.0
 #: Less than a draining worker is given for it.
 _DRAIN_PATIENCE_S = 8.0
 _NOTHING = Ending({}, None)
@@ -71,7 +71,11 @@ class Run:
     #: Why here.
     why: str
     loaded: LoadedModel | None = None
+    #: Whether it was loaded already when this run asked for it.
+    cached: bool | None = None
     model: RunnableModel | None = None
+    #: Whether those who wait for its end have been told.
+    told: bool = False
 
 
 class Runner:
@@ -133,6 +137,7 @@ class Runner:
         try:
             with job_folder(self._scratch, run.job) as scratch, ExitStack() as leases:
                 ended = self._walk(run, scratch, leases)
+                self._tell(run, ended)
         except FleetError as error:
             ended = self._give_up(run, error)
         except MemoryError:
@@ -154,6 +159,7 @@ class Runner:
         """The straight path; the job as it was committed, or None when the token had become stale."""
         job, progress = run.job, run.progress
         with progress.stage(Stage.LOAD):
+            run.cached = self._registry.serving(f"{job.model}/{job.version}") is not None
             loaded = run.loaded = self._leased(job, progress, leases)
         task, params = asked(job, loaded.version.task)
         with progress.stage(Stage.FETCH):
@@ -161,15 +167,18 @@ class Runner:
                 scratch.mkdir(mode=0o700)
             if stored := sum(item.object.size for item in job.inputs if item.object is not None):
                 progress.admit(f"an input of {stored:,} bytes", 0, scratch_bytes=stored)
-            linked = self._links.fetched(job.inputs, scratch, run.stop.check)
-            fetched = [
-                linked.get(n) or self._fetch(run, scratch / f"input-{n}", item) for n, item in enumerate(job.inputs)
-            ]
-        inputs = [item for _, item in fetched]
+            given = self._links.fetched(job.inputs, scratch, run.stop.check)
+            alone = task.accepts is not MediaKind.IMAGE or (len(job.inputs) == 1 and not job.inputs[0].listed)
+            for number, item in enumerate(job.inputs):
+                if number not in given:
+                    place = scratch / f"input-{number}"
+                    given[number] = fetched(self._objects, item, place, run.stop, alone=alone)
+            ready = [given[number] for number in range(len(job.inputs))]
+        inputs = [item for _, item in ready]
         progress.folder = scratch
         progress.keeping = partial(JobParts, self._parts, job, inputs, loaded, run.stop)
         with progress.stage(Stage.DECODE):
-            media = self._codecs.decode(task.accepts, [source for source, _ in fetched], params, progress)
+            media = self._codecs.decode(task.accepts, [source for source, _ in ready], params, progress)
         run.model = loaded.for_run(run.stop, job.priority)
         outcome = task.run(media, params, run.model, progress)
         del media
@@ -194,24 +203,6 @@ class Runner:
             progress.share.keep(partial(self._registry.idle_bytes, loaded))
         return loaded
 
-    def _fetch(self, run: Run, path: Path, item: JobInput) -> tuple[Source, JobInput]:
-        """The input on local disk, a small one in memory, and its description with the digest that was read."""
-        if item.inline is not None:
-            content = base64.b64decode(item.inline.data)
-            return Source(path, item.inline.name or "", item.inline.media_type, content=content), item
-        assert item.object is not None  # noqa: S101 (an input is one or the other)
-        reference = item.object
-        try:
-            checked = patiently(
-                lambda: self._objects.fetch(reference, path, lambda _: run.stop.check()), run.stop, _FETCH_PATIENCE_S
-            )
-        except DependencyError as error:
-            if not error.retryable:
-                raise
-            # Nothing is done yet that waiting could save, and others may not need the object store.
-            raise NoCapableWorker(f"its input cannot be read now: {error.message}", code="input-unavailable") from error
-        return Source(path, reference.name or "", reference.media_type), JobInput(object=checked)
-
     def _store(self, run: Run, encoded: Encoded) -> list[Artifact]:
         artifacts = []
         for file in encoded.files:
@@ -230,8 +221,9 @@ class Runner:
             provider=loaded.session.provider if loaded else device.providers.best,
             simulated=device.simulated,
             batch_size=run.model.batch_size if run.model else 1,
+            cached=run.cached,
             why=run.why,
-            fallback=loaded.session.fallback if loaded else "",
+            fallback=loaded.fallback if loaded else "",
             model_sha256=loaded.version.sha256 if loaded else None,
         )
         return Ending(run.progress.timings, ran_on)
@@ -269,8 +261,18 @@ class Runner:
             case StopReason.LEASE_LOST:
                 return None
 
+    def _tell(self, run: Run, ended: Job | None) -> None:
+        """Wakes those who wait, once."""
+        if ended is None or not ended.state.ended or run.told:
+            return
+        run.told = True
+        try:
+            self._broker.tell_ended(ended.id, ended.state, news_of(ended))
+        except DependencyError as error:
+            log.warning("the end of a run was not told", code=error.code)
+
     def _conclude(self, run: Run, ended: Job | None) -> None:
-        """After the record: tidy up what did not win, and wake those who wait."""
+        """After the record: tidy up what did not win."""
         timings = run.progress.timings
         try:
             if ended is None:
@@ -279,8 +281,7 @@ class Runner:
             succeeded = ended is not None and ended.state is JobState.SUCCEEDED
             if not succeeded and Stage.STORE.value in timings:
                 self._objects.remove_prefix(result_key(run.job.id, run.job.attempt, ""))
-            if ended is not None and ended.state.ended:
-                self._broker.tell_ended(ended.id, ended.state)
+            self._tell(run, ended)
         except DependencyError as error:
             log.warning("after the end of a run", code=error.code)
         state = ended.state if ended else None

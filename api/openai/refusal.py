@@ -5,15 +5,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from http import HTTPStatus
 
-from api.problems import RETRY_AFTER_S, status_of
+from api.problems import RETRY_AFTER_S, STOPPED, status_of
 from fleet.errors import FleetError, ModelError, NotFound, ValidationFailed
 
 #: Too little memory for the model, or for this request.
 MEMORY_CODES = frozenset(
     {"memory-error", "not-enough-memory", "memory-busy", "out-of-memory", "inference-out-of-memory"}
 )
-#: Of jobs that were ended on purpose while somebody waited for them.
-_STOPPED = {"expired": HTTPStatus.GATEWAY_TIMEOUT, "cancelled": HTTPStatus.CONFLICT}
 _WAITABLE = (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE)
 #: Where the pointer of a fault begins with another word than the request's own.
 _PARAMS = {"inputs": "input", "task": "model"}
@@ -59,7 +57,7 @@ def internal_error() -> Refusal:
 def _status(error: FleetError) -> HTTPStatus:
     if error.code in MEMORY_CODES:
         return HTTPStatus.SERVICE_UNAVAILABLE if error.retryable else HTTPStatus.INSUFFICIENT_STORAGE
-    return _STOPPED.get(error.code) or status_of(error)
+    return STOPPED.get(error.code) or status_of(error)
 
 
 def _param(error: FleetError) -> str | None:

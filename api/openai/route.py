@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Coroutine
 from http import HTTPStatus
-from typing import Any
+from typing import Any, cast
 
 from fastapi import APIRouter, Request, Response
 from fastapi.routing import APIRoute
@@ -26,13 +26,18 @@ class FormRoute(APIRoute):
     def form(refusal: Refusal) -> Response:
         raise NotImplementedError
 
+    @staticmethod
+    def caller(request: Request) -> str:
+        """The tenant. Raises Unauthorized."""
+        return cast(str, request.app.state.services.tenants.tenant(request.headers))
+
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         handle = super().get_route_handler()
-        form = self.form
+        form, caller = self.form, self.caller
 
         async def answered(request: Request) -> Response:
             try:
-                request.state.tenant = request.app.state.services.tenants.tenant(request.headers)
+                request.state.tenant = caller(request)
                 return await handle(request)
             except ClientDisconnect:
                 raise

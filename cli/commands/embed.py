@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 #: Files of JSON lines.
 _SUFFIXES = (".jsonl", ".ndjson")
+_FILES = (*_SUFFIXES, ".json", ".txt", ".csv", ".tsv")
 _SHOWN_NUMBERS = 6
 
 
@@ -103,6 +104,8 @@ def embed(
     }
     is_file = len(given) == 1 and given[0].lower().endswith(_SUFFIXES)
     _check(out, is_file=is_file, no_wait=no_wait, asked=any(of_a_file.values()) or first is not None)
+    if not is_file:
+        _refuse_files(given)
     with connect(url, data, tries_again=5) as client, Live() as live:
         if not is_file:
             found = client.embed(given, timeout=timeout, **wishes)  # type: ignore[arg-type]
@@ -118,6 +121,16 @@ def embed(
         print_json(described(job)) if as_json else typer.echo(job.id)
     else:
         _show_job(job, path, as_json=as_json)
+
+
+def _refuse_files(given: list[str]) -> None:
+    """Nobody wants the vector of a file's name."""
+    for text in given:
+        if text.lower().endswith(_FILES) and Path(text).expanduser().is_file():
+            raise typer.BadParameter(
+                f"{text} is a file: one that ends in {' or '.join(_SUFFIXES)}, a text on each line as JSON, is read "
+                "when it is the only argument"
+            )
 
 
 def _check(out: Path | None, *, is_file: bool, no_wait: bool, asked: bool) -> None:

@@ -9,7 +9,16 @@ import typer
 
 from cli.connection import DataOption, UrlOption, connect
 from cli.exits import CommandFailed, Exit
-from cli.following import CancelOption, OutOption, TimeoutOption, described, follow, print_event, show_end
+from cli.following import (
+    CancelOption,
+    OutOption,
+    TimeoutOption,
+    described,
+    follow,
+    print_event,
+    show_end,
+    show_items,
+)
 from cli.live import Live
 from cli.output import JsonOption, assignments, console, note, print_json, shown_path
 from fleet.contracts import PriorityName, ShownState
@@ -100,6 +109,20 @@ def events(
     with connect(url, data, tries_again=5) as client:
         for record in client.job(job_id).events(timeout=timeout):
             print_event(record, as_json=as_json)
+
+
+@app.command()
+def items(
+    job_id: JobId,
+    *,
+    timeout: TimeoutOption = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Each line is an item as JSON.")] = False,
+    url: UrlOption = None,
+    data: DataOption = None,
+) -> None:
+    """Print what became of each picture of a job of many, as they are finished, up to the end of the job."""
+    with connect(url, data, tries_again=5) as client:
+        show_items(client.job(job_id), timeout_s=timeout, cancel_on_interrupt=False, as_json=as_json)
 
 
 @app.command()

@@ -1,6 +1,5 @@
 """`fleet submit`: one job from files on this machine to files on this machine."""
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -9,7 +8,7 @@ from cli.connection import DataOption, UrlOption, connect
 from cli.durations import duration_s
 from cli.exits import Exit
 from cli.expectations import sentence
-from cli.following import CancelOption, OutOption, TimeoutOption, described, follow, show_end
+from cli.following import CancelOption, OutOption, TimeoutOption, described, follow, show_end, show_items
 from cli.live import Live
 from cli.output import JsonOption, assignments, note, print_json, typed
 from fleet.contracts import Lane, PriorityName
@@ -22,8 +21,12 @@ if TYPE_CHECKING:
 def submit(
     task: Annotated[str, typer.Argument(help="What to do, for instance segmentation.", show_default=False)],
     inputs: Annotated[
-        list[Path] | None,
-        typer.Argument(metavar="INPUT", help="Files; a folder is a series of DICOM files.", show_default=False),
+        list[str] | None,
+        typer.Argument(
+            metavar="INPUT",
+            help="Files, folders of DICOM files or of pictures, URLs of pictures, s3://BUCKET/KEY, or s3://BUCKET/FOLDER/.",
+            show_default=False,
+        ),
     ] = None,
     *,
     model: Annotated[str, typer.Option("--model", "-m", help="See `fleet models list`.", show_default=False)],
@@ -59,6 +62,10 @@ def submit(
     refuse_without_worker: Annotated[
         bool, typer.Option("--refuse-without-worker", help="Fail at once when no worker that lives can run it.")
     ] = False,
+    items: Annotated[
+        bool,
+        typer.Option("--items", help="Of many pictures print each one's answer as soon as it is there, a line each."),
+    ] = False,
     no_wait: Annotated[bool, typer.Option("--no-wait", help="Print the job's id and leave.")] = False,
     timeout: TimeoutOption = None,
     cancel_on_interrupt: CancelOption = False,
@@ -70,10 +77,12 @@ def submit(
 
     fleet submit segmentation --model brain-extraction scan.nii.gz -o out/
     """
+    if items and (no_wait or out is not None):
+        raise typer.BadParameter("it goes neither with --no-wait nor with --out", param_hint="--items")
     params = typed(assignments(param or [], "--param"))
     labels = assignments(label or [], "--label")
     retention_s = None if keep is None else duration_s(keep, "--keep")
-    with connect(url, data, tries_again=5) as client, Live() as live:
+    with connect(url, data, tries_again=5) as client, Live(draw=not items) as live:
         job = _submitted(
             client,
             live,
@@ -91,6 +100,9 @@ def submit(
             refuse_without_worker=refuse_without_worker,
             idempotency_key=idempotency_key,
         )
+        if items:
+            show_items(job, timeout_s=timeout, cancel_on_interrupt=cancel_on_interrupt, as_json=as_json)
+            return
         if not no_wait:
             files = follow(job, live, out=out, timeout_s=timeout, cancel_on_interrupt=cancel_on_interrupt)
     if not no_wait:

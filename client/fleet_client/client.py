@@ -5,7 +5,7 @@ import os
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, cast
 from urllib.parse import quote
 
 from fleet_client import uploads
@@ -14,8 +14,9 @@ from fleet_client.errors import InvalidRequest
 from fleet_client.fleet_status import FleetStatus, QueuesStatus
 from fleet_client.job import Job
 from fleet_client.models import ModelCalls
+from fleet_client.places import place_of
 from fleet_client.problems import read
-from fleet_client.records import Callback, JobPage, JobRecord, ObjectRef, Upload
+from fleet_client.records import Callback, JobPage, JobRecord, ObjectPrefix, ObjectRef, Upload
 from fleet_client.replay import is_same_request
 from fleet_client.retry import Retries
 from fleet_client.sources import Sendable, open_source
@@ -25,8 +26,8 @@ from fleet_client.webhooks import WebhookDelivery, WebhookPage, WebhookSecrets
 
 VERSION = "0.1.0"
 
-#: An input of a job: anything that can be sent, or a reference to what the server has already.
-Input: TypeAlias = Sendable | Upload | ObjectRef
+#: An input of a job: anything that can be sent, or where it lies already; text may be `https://…` or `s3://bucket/key`.
+Input: TypeAlias = Sendable | Upload | ObjectRef | ObjectPrefix
 
 #: Up to this many bytes an input travels within the request, as the server allows.
 _INLINE_BYTES = 64 * 1024
@@ -124,6 +125,8 @@ class Client(ModelCalls, EmbeddingCalls):
     ) -> Job:
         """Uploads the inputs and submits one job; returns as soon as the server has recorded it.
 
+        inputs: paths, bytes, open files, references, URLs of pictures. Of a folder its DICOM files are sent as one zip,
+        or its pictures.
         model: "name" or "name@alias". task: None for the model's own. version: None for its default, else the highest.
         priority: "urgent", "high", "normal" or "low".
         deadline_s: the job expires when it has not ended so many seconds after the submit.
@@ -257,11 +260,10 @@ class Client(ModelCalls, EmbeddingCalls):
 
     def _input(self, given: Input, on_upload: OnTransfer | None) -> tuple[dict[str, Any], str | None]:
         """-> the reference for the request, and the SHA-256 of the bytes where they are known here."""
-        if isinstance(given, Upload):
-            return {"upload": given.id}, given.sha256
-        if isinstance(given, ObjectRef):
-            return {"object": {"bucket": given.bucket, "key": given.key}}, None
-        with open_source(given) as source:
+        place = place_of(given)
+        if place is not None:
+            return place, given.sha256 if isinstance(given, Upload) else None
+        with open_source(cast(Sendable, given)) as source:
             if source.size > _INLINE_BYTES:
                 return {"upload": uploads.send(self._wires, source, on_upload).id}, source.sha256
             data = base64.b64encode(b"".join(source.chunks())).decode("ascii")

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 from fleet_client import downloads
 from fleet_client.errors import TransferFailed
@@ -26,7 +26,7 @@ _NUMBER_BYTES = 4
 
 @dataclass(frozen=True)
 class Embeddings:
-    """Vectors in the order of their texts: `len`, `[n]` and iteration give lists of numbers.
+    """Vectors in the order of their texts: `len`, `[n]`, `[m:n]` and iteration give lists of numbers.
 
     As an array of NumPy: `numpy.frombuffer(found.data, "<f4").reshape(-1, found.dimensions)`.
     """
@@ -45,7 +45,15 @@ class Embeddings:
     def __len__(self) -> int:
         return len(self.data) // (self.dimensions * _NUMBER_BYTES)
 
-    def __getitem__(self, number: int) -> list[float]:
+    @overload
+    def __getitem__(self, number: int) -> list[float]: ...
+
+    @overload
+    def __getitem__(self, number: slice) -> list[list[float]]: ...
+
+    def __getitem__(self, number: int | slice) -> list[float] | list[list[float]]:
+        if isinstance(number, slice):
+            return [self[chosen] for chosen in range(len(self))[number]]
         place = range(len(self))[number] * self.dimensions * _NUMBER_BYTES
         return list(struct.unpack_from(f"<{self.dimensions}f", self.data, place))
 
@@ -182,7 +190,10 @@ class EmbeddingCalls:
         return target
 
     def _fetched(self, job: Job, result: Mapping[str, Any], folder: Path, on_download: OnTransfer | None) -> Path:
-        artifact = next(one for one in job.artifacts if one.name == result["artifact"])
+        name = result.get("artifact")
+        artifact = next((one for one in job.artifacts if one.name == name), None)
+        if artifact is None:
+            raise TransferFailed(f"job {job.id} has no artifact {name!r}, in which its vectors are said to be")
         return downloads.fetch(self._wires, job.id, artifact, folder, on_download)
 
 

@@ -10,9 +10,10 @@ from urllib.parse import quote
 from fleet_client import downloads
 from fleet_client.errors import JobCancelled, JobEnded, JobExpired, JobFailed, NotFound
 from fleet_client.following import HOLD_S, HOLD_WATCHED_S, Follower
+from fleet_client.items import ItemReader
 from fleet_client.problems import read
 from fleet_client.progress import ProgressLine
-from fleet_client.records import Artifact, JobFault, JobRecord, JobState, RanOn
+from fleet_client.records import Artifact, JobFault, JobItem, JobRecord, JobState, RanOn
 from fleet_client.transport import Wires
 from fleet_client.uploads import OnTransfer
 
@@ -113,6 +114,19 @@ class Job:
         follower = Follower(self._wires.api, self._path, hold_s=HOLD_WATCHED_S, timeout_s=timeout)
         for self.record in follower.records():
             yield self.record
+
+    def items(self, *, timeout: float | None = None) -> Iterator[JobItem]:
+        """What became of each of many, pictures for instance, in their order, some at a time as they are finished.
+
+        Of a job with a single result that is the only one. Raises JobFailed, JobCancelled or JobExpired at the end of
+        a job that did not succeed, and what `events` raises.
+        """
+        seen = [self.record]
+        for item in ItemReader(self._wires, self._path).items(timeout, seen):
+            self.record = seen[0]
+            yield item
+        self.record = seen[0]
+        self._raise_unless_succeeded()
 
     def cancel(self) -> "Job":
         """Asks for the end. A running job is `cancelling` until its worker has stopped; `wait` sees the end.

@@ -155,6 +155,22 @@ class JobRecord(Record):
         return self.state in ENDED
 
 
+class ItemFault(Record):
+    """Why one of many failed. `code` is stable."""
+
+    code: str
+    detail: str = ""
+
+
+class JobItem(Record):
+    """What became of one of many: its `result`, or its `error`."""
+
+    index: int
+    name: str = ""
+    result: dict[str, Any] | None = None
+    error: ItemFault | None = None
+
+
 class JobPage(Record):
     jobs: list[JobRecord]
     next_cursor: str | None = None
@@ -221,6 +237,14 @@ class Upload:
 @dataclass(frozen=True)
 class ObjectRef:
     """An object of yours in the server's bucket, for instance another job's result, as an input."""
+
+    bucket: str
+    key: str
+
+
+@dataclass(frozen=True)
+class ObjectPrefix:
+    """All objects of yours in the server's bucket whose keys begin with this, as inputs: pictures, at most 1,000."""
 
     bucket: str
     key: str

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, BinaryIO, TypeAlias, cast
 
-from fleet_client.dicom import zip_series
 from fleet_client.errors import InputUnusable
+from fleet_client.folders import zip_folder
 
-#: A path to a file or to a folder of DICOM files, bytes, or a file opened for reading bytes.
+#: A path to a file, or to a folder of DICOM files or of pictures, bytes, or a file opened for reading bytes.
 Sendable: TypeAlias = str | os.PathLike[str] | bytes | bytearray | memoryview | BinaryIO | IO[bytes]
 
 _CHUNK = 1024 * 1024
@@ -87,7 +87,7 @@ def _open_path(path: Path, name: str | None) -> Source:
     path = path.expanduser()
     try:
         if path.is_dir():
-            return _measured(zip_series(path), name or f"{path.resolve().name or 'series'}.zip", ours=True)
+            return _measured(zip_folder(path), name or f"{path.resolve().name or 'folder'}.zip", ours=True)
         stream = path.open("rb")
     except OSError as error:
         raise InputUnusable(f"{path} cannot be read: {error.strerror or error}") from error

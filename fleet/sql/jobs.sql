@@ -17,7 +17,9 @@ SELECT %(id)s, %(tenant)s, %(task)s, %(model)s, %(version)s, %(lane)s, %(priorit
        CASE WHEN %(published)s AND {room} THEN clock_timestamp() END, clock_timestamp()
  WHERE {allowed}
 ON CONFLICT (id) DO NOTHING
-RETURNING *, {published} AS tenant_published
+RETURNING *, {published} AS tenant_published,
+          -- For this transaction alone. The claim waits for the disk, and comes after it in the log.
+          CASE WHEN %(awaited)s THEN set_config('synchronous_commit', 'off', true) END AS flushed_later
 
 -- submit_conditions --
 -- Its idempotency key, and the mark on what it reads. No row: the key belongs to another job (see find_by_key), or an

@@ -96,8 +96,8 @@ def _beyond(case: Case[Any]) -> list[Any]:
     if streams(case):
         # It cannot tell a stream's whole from its events.
         excluded.append(schemathesis.checks.response_schema_conformance)
-    if case.operation.path.startswith("/api/v1/models/") and "{" not in case.operation.path:
-        # There `GET` asks for the model of that name, which is another path of the document.
+    if re.match(r"/api/v1/(models|inference)/[^{]+$", case.operation.path):
+        # There `GET` asks for the model of that name, or the job of that id, which is another path of the document.
         excluded += [schemathesis.checks.unsupported_method, schemathesis.checks.allow_header_conformance]
     return excluded
 

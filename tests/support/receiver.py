@@ -43,6 +43,8 @@ class Received:
 
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
+    #: More than a sender's tries at once: a full queue refuses connections.
+    request_queue_size = 64
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """A sender that hung up is what some tests are about."""

@@ -4,6 +4,7 @@ What a request is led to follows from the request itself, so that the same reque
 """
 
 import re
+import time
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,10 +12,11 @@ from typing import Any
 
 from schemathesis import Case
 
+from api.cards import KEEP_S
 from fleet.contracts import Artifact
 from fleet.errors import CorruptInput
 from fleet.job_values import Ending
-from tests.support.front_door import Door
+from tests.support.front_door import Door, worker_row
 
 #: Receivers of webhooks, sound ones and others, none of which is reached.
 _URLS = ("http://{}/hook", "https://{}/", "http://{}", "ftp://{}/", "http://u:p@{}/", "//{}", "http://[{}/", "{}", "")
@@ -52,11 +54,25 @@ class Targets:
         if case.operation.label == "POST /api/v1/jobs" and isinstance(case.body, dict):
             case.body = {**case.body, **self._job_fields(case.body, draw)}
         is_json = case.media_type == "application/json" and isinstance(case.body, dict)
+        if re.fullmatch(r"POST /api/v1/inference/\w+", case.operation.label) and is_json:
+            case.body = {**case.body, **self._picture_fields(case.body, draw)}
+            self._enliven()
+            if draw % 20:
+                # Without it predict waits for an answer that nobody will give.
+                case.headers = {**(case.headers or {}), "Prefer": "wait=0"}
         if re.fullmatch(r"POST (/api/v1)?/models/\w+", case.operation.label) and is_json:
             case.body = {**case.body, **self._model_fields(case.body, draw)}
         if case.operation.label.endswith("/content") and isinstance(case.body, bytes) and draw % 3 == 0:
             case.body = _FILE[:_ANNOUNCED]
         _aim_headers(case, draw)
+
+    def _enliven(self) -> None:
+        """A worker, for some seconds: who waits for an answer is refused while none lives."""
+        alive = self.door.core.catalogue.workers()
+        self.door.core.catalogue.announce_worker(worker_row(models=["text/1", "volume/1"]))
+        if not alive:
+            # Until nobody believes any more that there is none.
+            time.sleep(KEEP_S)
 
     def _kinds(self, case: Case[Any]) -> dict[str, Callable[[int], str]]:
         jobs = self._ended if streams(case) else self._ended + self._under_way
@@ -142,6 +158,29 @@ class Targets:
             # Always: no generated address may be called.
             fields["callback"] = {**callback, "url": _URLS[draw % len(_URLS)].format(self.nowhere)}
         return fields
+
+    def _picture_fields(self, body: dict[str, Any], draw: int) -> dict[str, Any]:
+        """The same; of what nothing can come here, such as a model to be brought in, nothing is left."""
+        fitting: dict[str, tuple[type, Any]] = {
+            "model_id": (str, ("text", "volume")[draw % 2]),
+            "task": (str, ("text-embedding", "segmentation")[draw % 2]),
+            "model_type": (str, None),
+            "model_source": (str, "local"),
+            "class_mapping": (dict | list, {}),
+            "prompt": (str, None),
+            "config": (dict, {}),
+            "image": (str | dict, {"data": "aGVsbG8="}),
+            "images": (list, None),
+            "image_url": (str, None),
+            "image_base64": (str, None),
+        }
+        fields = {
+            name: value for name, (kind, value) in fitting.items() if draw % 4 and isinstance(body.get(name), kind)
+        }
+        if fields:
+            fields |= {"model_id": fitting["model_id"][1], "image": {"data": "aGVsbG8="}}
+        # Always: no worker would fetch it, and the 503 that this rightly brings is taken for a fault.
+        return fields | ({"checkpoint_url": None} if isinstance(body.get("checkpoint_url"), str) else {})
 
     def _model_fields(self, body: dict[str, Any], draw: int) -> dict[str, Any]:
         # The next version, since the same request made again would be refused.

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 
 def eventually(
-    holds: Callable[[], object], *, within_s: float = 60.0, errors: tuple[type[BaseException], ...] = ()
+    holds: Callable[[], object], *, within_s: float = 120.0, errors: tuple[type[BaseException], ...] = ()
 ) -> None:
     """Returns once `holds()` is true. `errors` count as not yet. Raises AssertionError after `within_s`."""
     deadline = time.monotonic() + within_s

@@ -11,9 +11,12 @@ from fleet.logs import get_logger
 from fleet.settings import Settings
 from worker.celery_settings import celery_queues
 from worker.device import prove_device
+from worker.memory.trim import keep_freed
 from worker.os_priority import step_back, wanted_nice
 from worker.process import assemble
 
+#: What glibc keeps at most by itself, after the first large block: pictures are worth it from the first one on.
+_KEPT_BYTES = 64 * 1024**2
 log = get_logger(__name__)
 
 
@@ -22,6 +25,7 @@ class DeviceStep(bootsteps.StartStopStep):
 
     def start(self, worker: Any) -> None:
         settings = Settings()
+        keep_freed(_KEPT_BYTES)
         try:
             device = prove_device(settings, worker.concurrency)
             worker.app.process = assemble(settings, device)

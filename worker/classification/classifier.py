@@ -1,6 +1,6 @@
 """What classifies pictures with one loaded model: how its graph is fed, and what its numbers mean."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
 import numpy as np
@@ -10,16 +10,12 @@ from fleet.errors import ModelError, ValidationFailed
 from worker.classification.published import Publisher
 from worker.classification.settings import ClassificationParams, ClassificationSettings
 from worker.contract import Array, Model, Picture, Progress, Tensor
+from worker.pictures.feed import PictureFeed
 from worker.pictures.items import Stages
-from worker.pictures.preprocess import Preprocess
+from worker.pictures.views import COUNTS, check_views, views_of
 
 Activation = Literal["softmax", "sigmoid", "exp", "none"]
 _ENDINGS: Mapping[str, Activation] = {"Softmax": "none", "Sigmoid": "none", "LogSoftmax": "exp"}
-#: Runs on less than this cost less than what a worker keeps back.
-_SMALL_ELEMENTS = 1 << 18
-#: Pictures that a job may have under way together, at most.
-_LANES = 16
-_INPUT_TYPES = (np.dtype(np.float32), np.dtype(np.float16), np.dtype(np.uint8))
 
 
 class Classifier:
@@ -30,16 +26,12 @@ class Classifier:
         settings: ClassificationSettings = model.settings
         self.settings = settings
         publisher = Publisher(model)
-        self.input = _image(model.inputs)
+        image = _image(model.inputs)
         self.output = _output(model.outputs, settings)
-        #: Whether colours come last, as TensorFlow has them.
-        self._colours_last = self.input.shape[1] != 3 and self.input.shape[3] == 3
-        published = publisher.recipe()
-        self.source = published.source
-        self.preprocess = Preprocess(published.recipe)
+        self.feed = PictureFeed(image, publisher.recipe())
         self.names = publisher.names()
-        self._check_size()
-        classes = self._scores(model, np.zeros((*self._probe_size, 3), np.uint8))
+        self._known = frozenset(self.names.values())
+        classes = next(self._rows(model, self.feed.numbers([np.zeros((*self.feed.probe_size, 3), np.uint8)])))
         #: Number of classes.
         self.classes = len(classes)
         said = settings.multi_label if settings.multi_label is not None else publisher.multi_label
@@ -54,35 +46,26 @@ class Classifier:
         Raises ModelError `result-not-finite`, and as `model.batched`.
         """
         with stages(Stage.PREPARE):
-            feed = self._feed(picture.array)
+            feed = self.feed.numbers(views_of(picture.array, self.feed.preprocess, params.augment))
         with stages(Stage.INFER):
-            numbers = model.batched({self.input.name: feed})[self.output.name]
+            rows = list(self._rows(model, feed))
         with stages(Stage.FINISH):
-            return self._answer(_row(numbers), params)
+            scores = np.mean([_activated(row.astype(np.float64), self.activation) for row in rows], axis=0)
+            return self._answer(scores, params)
 
-    def check_mapping(self, params: ClassificationParams) -> None:
-        """Raises ValidationFailed `class-unknown`."""
-        known = {str(number) for number in range(self.classes)} | set(self.names.values())
+    def check_params(self, params: ClassificationParams) -> None:
+        """Raises ValidationFailed `class-unknown`, `views-unsupported`."""
+        check_views(self.feed.preprocess, params.augment)
+        known = {str(number) for number in range(self.classes)} | self._known
         for name in params.class_mapping:
             if name not in known:
                 where = "#/params/class_mapping"
                 detail = f"the model has no class {name!r}"
                 raise ValidationFailed(detail, [{"detail": detail, "pointer": where}], code="class-unknown")
 
-    def run_bytes(self, model: Model, progress: Progress) -> int:
-        """Memory that a picture takes besides itself: what it is resized to, the feed, and the run.
-
-        Where a guess would refuse the job the model is weighed.
-        """
-        height, width = self._probe_size
-        around = 24 * height * width
-        if 3 * height * width < _SMALL_ELEMENTS:
-            return around
-        shape = {self.input.name: (1, height, width, 3) if self._colours_last else (1, 3, height, width)}
-        need = model.run_bytes(shape)
-        if need > progress.memory_bytes // _LANES:
-            need = model.run_bytes(shape, weigh_with=progress)
-        return need + around
+    def run_bytes(self, params: ClassificationParams, model: Model, progress: Progress) -> int:
+        """Memory that a picture takes besides itself."""
+        return self.feed.run_bytes(model, progress, COUNTS[params.augment])
 
     def faults(self) -> list[str]:
         """What is wrong between names and graph."""
@@ -99,46 +82,17 @@ class Classifier:
         scores = {"none": "scores as the graph gives them"}.get(self.activation, f"scores by {self.activation}")
         return [
             f"{self.classes} classes, {'named' if self.names else 'without names'}, {kind}; {scores}",
-            f"input {self.input.name}: {self.preprocess.recipe.told()} (said by {self.source})",
+            self.feed.told(),
         ]
 
-    @property
-    def _probe_size(self) -> tuple[int, int]:
-        """(height, width)."""
-        return self.preprocess.recipe.fed or self._fixed_size or (224, 224)
+    def _rows(self, model: Model, numbers: Array) -> Iterator[Array]:
+        """The output's numbers for each picture, [classes]. Raises ModelError `unknown-output`."""
+        answered = self.feed.runs(model, numbers)[self.output.name]
+        if answered.ndim < 2 or len(answered) != len(numbers):
+            raise _no_scores(answered)
+        return map(_row, np.split(answered, len(numbers)))
 
-    @property
-    def _fixed_size(self) -> tuple[int, int] | None:
-        height, width = self.input.shape[1:3] if self._colours_last else self.input.shape[2:]
-        return (height, width) if height > 0 and width > 0 else None
-
-    def _check_size(self) -> None:
-        fed, fixed = self.preprocess.recipe.fed, self._fixed_size
-        if fixed is not None and fed != fixed:
-            told = f"{fed[0]} × {fed[1]}" if fed else "pictures of any size"
-            raise ModelError(
-                f"the graph takes {fixed[0]} × {fixed[1]} pixels, and {self.source} makes {told} of a picture",
-                code="preprocess-mismatch",
-            )
-
-    def _feed(self, picture: Array) -> Array:
-        """[1, 3, h, w] or [1, h, w, 3], of the input's type."""
-        pixels = self.preprocess.pixels(picture)
-        if self.input.dtype == np.uint8:
-            # The graph does the rest by itself.
-            numbers = pixels.transpose(2, 0, 1)
-        else:
-            numbers = self.preprocess.numbers(pixels).astype(self.input.dtype, copy=False)
-        if self._colours_last:
-            numbers = numbers.transpose(1, 2, 0)
-        return np.ascontiguousarray(numbers)[None]
-
-    def _scores(self, model: Model, picture: Array) -> Array:
-        """The output's numbers for a picture of the size that is fed. Raises ModelError `unknown-output`."""
-        return _row(model.run({self.input.name: self._feed(picture)})[self.output.name])
-
-    def _answer(self, numbers: Array, params: ClassificationParams) -> dict[str, Any]:
-        scores = _activated(numbers.astype(np.float64), self.activation)
+    def _answer(self, scores: Array, params: ClassificationParams) -> dict[str, Any]:
         if not np.isfinite(scores).all():
             raise ModelError("the model answered with numbers that are not finite", code="result-not-finite")
         best = np.argsort(-scores, kind="stable")[: params.top_k or self.settings.top_k]
@@ -162,7 +116,9 @@ class Classifier:
 
     def _name(self, number: int, params: ClassificationParams) -> str:
         name = self.names.get(number, f"class {number}")
-        return params.class_mapping.get(str(number)) or params.class_mapping.get(name) or name
+        # A name outranks a number: there are models whose classes are called 0, 1, 2, and in another order.
+        said = params.class_mapping.get(name)
+        return said or (params.class_mapping.get(str(number), name) if str(number) not in self._known else name)
 
 
 def _activation(settings: ClassificationSettings, ending: str, probe: Array, *, multi_label: bool) -> Activation:
@@ -197,11 +153,15 @@ def _activated(numbers: Array, activation: Activation) -> Array:
 def _row(numbers: Array) -> Array:
     """[classes] of the only picture; [1, classes, 1, 1] is taken for it. Raises ModelError `unknown-output`."""
     if numbers.ndim < 2 or numbers.shape[0] != 1 or numbers.size != max(numbers.shape[1:]):
-        raise ModelError(
-            f"a classifier answers with [pictures, classes], and the graph with {list(numbers.shape)}",
-            code="unknown-output",
-        )
+        raise _no_scores(numbers)
     return numbers.reshape(-1)
+
+
+def _no_scores(numbers: Array) -> ModelError:
+    return ModelError(
+        f"a classifier answers with [pictures, classes], and the graph with {list(numbers.shape)}",
+        code="unknown-output",
+    )
 
 
 def _image(inputs: tuple[Tensor, ...]) -> Tensor:
@@ -211,16 +171,7 @@ def _image(inputs: tuple[Tensor, ...]) -> Tensor:
             f"{', '.join(f'{tensor.name} {list(tensor.shape)}' for tensor in inputs)}",
             code="unknown-input",
         )
-    image = inputs[0]
-    if image.dtype not in _INPUT_TYPES:
-        raise ModelError(f"{image.name} is {image.dtype.name}: float32, float16 or uint8 is fed", code="unknown-input")
-    if image.shape[0] not in (-1, 1):
-        raise ModelError(
-            f"the graph takes {image.shape[0]} pictures at a time, no more and no fewer: export it with a batch of 1, "
-            "or a free one",
-            code="fixed-batch",
-        )
-    return image
+    return inputs[0]
 
 
 def _output(outputs: tuple[Tensor, ...], settings: ClassificationSettings) -> Tensor:

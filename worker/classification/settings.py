@@ -5,23 +5,18 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from fleet.model_source import InnerPath
-from worker.contract import TaskSettings
 from worker.pictures.items import PictureParams
-from worker.pictures.recipe import Recipe
+from worker.pictures.publisher import PictureSettings
+from worker.pictures.views import Views
 
 ClassName = Annotated[str, Field(min_length=1, max_length=200)]
 Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 Most = Annotated[int, Field(ge=1, le=100_000)]
 
 
-class ClassificationSettings(TaskSettings):
+class ClassificationSettings(PictureSettings):
     """Nothing of it is needed beside the files of a publisher, or for an export of ultralytics."""
 
-    #: How pictures become the input; else what the publisher's files say.
-    preprocess: Recipe | None = None
-    #: The publisher's files: of transformers both, of timm the second.
-    preprocessor: InnerPath = "preprocessor_config.json"
-    config: InnerPath = "config.json"
     #: Class names: a JSON list, an object {"0": "name"}, or one name a line.
     labels: InnerPath = "labels.json"
     #: The output that has the classes; needed where there are several.
@@ -39,4 +34,9 @@ class ClassificationParams(PictureParams):
     confidence: Share | None = Field(default=None, description="only classes with at least this score")
     class_mapping: dict[ClassName, ClassName] = Field(
         default_factory=dict, max_length=10_000, description="other names in the answer: number or name -> name"
+    )
+    augment: Views = Field(
+        default="none",
+        description="`flip`: the mean of the scores of the picture and of its mirror image; `five-crop`: of its "
+        "corners and its middle, for models whose recipe crops",
     )

@@ -17,14 +17,13 @@ def answer_of(found: Found, size: tuple[int, int], names: Mapping[int, str]) -> 
     """
     width, height = size
     detections = []
-    for place in range(len(found)):
-        left, top, right, bottom = (float(value) for value in found.boxes[place])
-        class_id = int(found.classes[place])
+    rows = zip(found.boxes.tolist(), found.scores.tolist(), found.classes.tolist(), strict=True)
+    for place, ((left, top, right, bottom), score, class_id) in enumerate(rows):
         detection: dict[str, Any] = {
             "id": place,
             "class_name": names.get(class_id, str(class_id)),
             "class_id": class_id,
-            "confidence": round(float(found.scores[place]), _DIGITS),
+            "confidence": round(score, _DIGITS),
             "bbox": {
                 "x1": round(left / width, _DIGITS),
                 "y1": round(top / height, _DIGITS),

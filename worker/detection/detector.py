@@ -1,6 +1,7 @@
 """What finds things in pictures with one loaded model: its family, the names of its classes, its thresholds."""
 
 from collections.abc import Iterator, Mapping
+from itertools import chain
 
 import numpy as np
 
@@ -8,7 +9,8 @@ from fleet.contracts import Stage
 from fleet.errors import ModelError, ValidationFailed, storable
 from worker.contract import Model, Picture, Progress, Shapes
 from worker.detection.facts import Facts
-from worker.detection.found import Found, Wanted
+from worker.detection.families.yolov7_end_to_end import flat_output
+from worker.detection.found import Found, Wanted, not_finite
 from worker.detection.params import DetectionParams
 from worker.detection.recognition import recognised
 from worker.detection.settings import DetectionSettings
@@ -17,6 +19,8 @@ from worker.pictures.items import Stages
 _PROBLEM_KEYS = 20
 #: Pictures that are worked on at a time, of a job of many: rather weighed too often than refused.
 _LANES = 4
+#: Quantised networks give a little more than one.
+_MOST_SCORE = 1.05
 
 
 class Detector:
@@ -29,6 +33,8 @@ class Detector:
         self.family = recognised(facts)
         # Where recognition did not need it: what a run takes is known from here on, and a broken graph shows.
         _ = facts.probe
+        # Rows of boxes say nothing of pictures: of a run with others nobody could tell whose they are.
+        self._joins = flat_output(facts) is None
         self._largest: Shapes = facts.shapes_for(self.family.largest)
         names = facts.names or ({0: "face"} if self.family.name == "centerface" else {})
         self.names: Mapping[int, str] = {number: str(storable(name)) for number, name in names.items()}
@@ -47,25 +53,35 @@ class Detector:
             _first(params.confidence, settings.confidence, usual_confidence, family.confidence),
             _first(params.iou, settings.iou, family.iou, 1.0),
             int(_first(params.max_detections, settings.max_detections, family.max_detections)),
-            None if params.classes is None else frozenset(self._numbers(params.classes, "classes")),
+            None if params.classes is None else frozenset(chain(*self._numbers(params.classes, "classes"))),
             agnostic,
         )
 
     def renamed(self, mapping: Mapping[str, str]) -> Mapping[int, str]:
         """Number -> the name that the request wants for it. Raises ValidationFailed `class-unknown`."""
-        numbers = self._numbers(list(mapping), "class_mapping")
-        return dict(zip(numbers, mapping.values(), strict=True))
+        found = zip(self._numbers(list(mapping), "class_mapping"), mapping.values(), strict=True)
+        return {number: name for numbers, name in found for number in numbers}
 
     def find(self, picture: Picture, wanted: Wanted, model: Model, stages: Stages) -> Found:
-        """Boxes in pixels of the upright picture, within it, best first. Raises as `model.batched`."""
+        """Boxes in pixels of the upright picture, within it, best first.
+
+        Raises ModelError `result-not-finite`, `detection-misread`, and as `model.batched`.
+        """
         with stages(Stage.PREPARE):
             prepared = self.family.prepared(picture.array)
         with stages(Stage.INFER):
-            outputs = model.batched(prepared.feeds)
+            outputs = (model.batched if self._joins else model.run)(prepared.feeds)
         with stages(Stage.FINISH):
             found = self.family.found(outputs, prepared.frame, wanted)
             if not (np.isfinite(found.boxes).all() and np.isfinite(found.scores).all()):
-                raise ModelError("the model answered with numbers that are not finite", code="result-not-finite")
+                raise not_finite()
+            if len(found) and (most := found.scores.max()) > _MOST_SCORE:
+                raise ModelError(
+                    f"the model gives a score of {most:g}, which is no probability: its numbers are read as "
+                    f"{self.family.name} ({self.family.told}), and that may be wrong. Say pipeline.family, or export "
+                    "it with its library's own command, which notes what it is",
+                    code="detection-misread",
+                )
             return found.clipped(picture.size)
 
     def run_bytes(self, model: Model, progress: Progress) -> int:
@@ -99,24 +115,25 @@ class Detector:
             shown = ", ".join(f"{number} ({self.names[number]})" for number in beyond[:5])
             yield f"there are names for the classes {shown}, and the graph has {classes} classes, from 0 on"
 
-    def _numbers(self, classes: list[int | str] | list[str], field: str) -> list[int]:
-        by_name: dict[str, int] = {}
+    def _numbers(self, classes: list[int | str] | list[str], field: str) -> list[list[int]]:
+        """Of each of `classes`: by its number, or by its name, which several may have."""
+        by_name: dict[str, list[int]] = {}
         for known, name in self.names.items():
-            by_name.setdefault(name, known)
+            by_name.setdefault(name, []).append(known)
         most = self.family.classes
         numbers = []
         for place, one in enumerate(classes):
-            number: int | None = by_name.get(one) if isinstance(one, str) else one
-            if number is None and isinstance(one, str) and one.isascii() and one.isdecimal():
-                number = int(one)
-            if number is None or number < 0 or (most is not None and number >= most):
+            found = by_name.get(one, []) if isinstance(one, str) else [one]
+            if not found and isinstance(one, str) and one.isascii() and one.isdecimal():
+                found = [int(one)]
+            if not found or found[0] < 0 or (most is not None and found[0] >= most):
                 where = f"#/params/{field}/{place if field == 'classes' else one}"
                 listed = list(self.names.values())[:_PROBLEM_KEYS]
                 more = ", ..." if len(self.names) > _PROBLEM_KEYS else ""
                 told = f"it has {', '.join(listed)}{more}" if listed else ""
                 said = f"the model has no class {one!r}; {told or f'its classes are numbers below {most}'}"
                 raise ValidationFailed(said, [{"detail": said, "pointer": where}], code="class-unknown")
-            numbers.append(number)
+            numbers.append(found)
         return numbers
 
 

@@ -4,6 +4,7 @@ import colorsys
 from collections.abc import Mapping
 from io import BytesIO
 
+import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from worker.contract import Picture
@@ -24,16 +25,20 @@ def drawn(picture: Picture, found: Found, names: Mapping[int, str]) -> bytes:
     size = max(1, round(width * shrink)), max(1, round(height * shrink))
     image = Image.fromarray(pillow(picture.array, size, "bilinear"))
     draw = ImageDraw.Draw(image)
-    line = max(2, round(max(size) / 400))
-    font = ImageFont.load_default(max(11, round(max(size) / 60)))
+    most_line = max(2, round(max(size) / 400))
+    sides = (found.boxes[:, 2:] - found.boxes[:, :2]).max(axis=1) * shrink
+    # Beside small things large words would hide what they are about.
+    usual = float(np.median(sides)) if len(found) else max(size)
+    font = ImageFont.load_default(max(11, round(min(max(size) / 60, usual / 2))))
     for place in reversed(range(min(len(found), _MOST_BOXES))):
         left, top, right, bottom = (float(value) * shrink for value in found.boxes[place])
         class_id = int(found.classes[place])
         colour = _colour(class_id)
+        line = max(1, min(most_line, round(sides[place] / 12)))
         draw.rectangle((left, top, max(right, left), max(bottom, top)), outline=colour, width=line)
         text = f"{names.get(class_id, class_id)} {found.scores[place]:.2f}"
         _label(draw, text, (left, top), colour, font)
-        for x, y in found.landmarks[place] * shrink if found.landmarks is not None else ():
+        for x, y in found.landmarks[place] * shrink if found.landmarks is not None and line > 1 else ():
             draw.ellipse((x - line, y - line, x + line, y + line), fill=colour)
     file = BytesIO()
     image.save(file, "PNG", compress_level=3)

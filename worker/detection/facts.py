@@ -1,6 +1,5 @@
 """What can be known of a graph before its family is: tensors, notes, the publisher's files, and a run on nothing."""
 
-import json
 from collections.abc import Mapping
 from functools import cached_property
 from typing import Any
@@ -9,11 +8,11 @@ import numpy as np
 
 from fleet.errors import ModelError
 from worker.contract import Array, Model, Tensor
-from worker.detection.metadata import UltralyticsMetadata, class_names, ultralytics_metadata
+from worker.detection.metadata import UltralyticsMetadata, class_names, numbered, ultralytics_metadata
 from worker.detection.settings import DetectionSettings
+from worker.pictures.publisher import PublishedFiles
 
 _USUAL_SIZE = (640, 640)
-_MAX_FILE_BYTES = 4 * 1024**2
 #: Second inputs that detectors have.
 SIZES, MASK = "orig_target_sizes", "pixel_mask"
 
@@ -31,8 +30,9 @@ class Facts:
         self.operators = notes.operators
         self.ultralytics: UltralyticsMetadata | None = ultralytics_metadata(notes.metadata)
         self._written_names = class_names(notes.metadata.get("names", ""))
-        self.config = self._json(self.settings.config)
-        self.preprocessor = self._json(self.settings.preprocessor)
+        files = PublishedFiles(model.file)
+        self.config = files.object(self.settings.config)
+        self.preprocessor = files.object(self.settings.preprocessor)
 
     @property
     def free_sides(self) -> bool:
@@ -111,19 +111,6 @@ class Facts:
         outputs = ", ".join(f"{name} {list(shape)}" for name, shape in self.shapes.items())
         return f"{', '.join(self.inputs)} in, {outputs} out"
 
-    def _json(self, name: str) -> Mapping[str, Any]:
-        """A publisher's file; empty without one. Raises ModelError `publisher-file-invalid`."""
-        path = self._model.file(name)
-        if path is None:
-            return {}
-        try:
-            if path.stat().st_size > _MAX_FILE_BYTES:
-                raise ValueError("it is too large")
-            content = json.loads(path.read_text("utf-8"))
-        except (OSError, ValueError, RecursionError) as error:
-            raise ModelError(f"{name} cannot be read: {error}", code="publisher-file-invalid") from error
-        return content if isinstance(content, dict) else {}
-
 
 def _image(inputs: tuple[Tensor, ...]) -> Tensor:
     pictures = [tensor for tensor in inputs if len(tensor.shape) == 4]
@@ -151,6 +138,4 @@ def _image(inputs: tuple[Tensor, ...]) -> Tensor:
 
 def _id2label(config: Mapping[str, Any]) -> Mapping[int, str]:
     labels = config.get("id2label")
-    if not isinstance(labels, dict):
-        return {}
-    return {int(key): str(name)[:200] for key, name in labels.items() if str(key).isdecimal()}
+    return numbered(labels) if isinstance(labels, dict) else {}

@@ -25,6 +25,8 @@ class Defaults:
     #: None: boxes that overlap are left as the graph gives them.
     iou: float | None = None
     agnostic: bool = False
+    #: Of each point that it finds, which one it is in a mirror.
+    mirrored_points: tuple[int, ...] | None = None
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,8 @@ import numpy as np
 
 from worker.contract import Array
 from worker.detection.found import Found
-from worker.pictures.resize import linear
+from worker.pictures.channels import channels_first
+from worker.pictures.resize import linear, linear_into
 
 #: Grey of what is left free.
 PADDING = 114
@@ -78,19 +79,18 @@ def whole_frame(picture: Array, size: tuple[int, int]) -> Frame:
 
 
 def _laid(picture: Array, inner: tuple[int, int], whole: tuple[int, int], left: int, top: int) -> Array:
-    small = linear(picture, inner)
     if inner == whole:
-        return small
+        return linear(picture, inner)
     canvas = np.full((whole[1], whole[0], 3), PADDING, np.uint8)
-    canvas[top : top + inner[1], left : left + inner[0]] = small
+    linear_into(picture, canvas[top : top + inner[1], left : left + inner[0]])
     return canvas
 
 
 def planes(pixels: Array, dtype: np.dtype[np.generic], divisor: float = 1.0, *, bgr: bool = False) -> Array:
     """uint8 [height, width, 3] RGB -> [1, 3, height, width] of the graph's type, each value over `divisor`."""
-    channels = (pixels[..., ::-1] if bgr else pixels).transpose(2, 0, 1)
+    channels = channels_first(pixels[..., ::-1] if bgr else pixels)
     if dtype == np.uint8:
-        return np.ascontiguousarray(channels)[None]
+        return channels[None]
     made = np.empty(channels.shape, np.float32)
     np.divide(channels, np.float32(divisor), out=made)
     return made.astype(dtype, copy=False)[None]

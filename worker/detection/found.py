@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from fleet.errors import ModelError
 from worker.contract import Array
 
 
@@ -38,8 +39,8 @@ class Found:
         return Found(self.boxes[chosen], self.scores[chosen], self.classes[chosen], landmarks)
 
     def meeting(self, wanted: Wanted) -> "Found":
-        """Those above the score and of the classes that are wanted, in the order they came."""
-        chosen = self.scores > np.float32(wanted.confidence)
+        """Those above the score and of the classes that are wanted, in the order they came. Raises as `above`."""
+        chosen = above(self.scores, wanted)
         if wanted.classes is not None:
             chosen &= np.isin(self.classes, list(wanted.classes))
         return self.only(chosen)
@@ -54,8 +55,24 @@ class Found:
         return self.only(np.argsort(-self.scores, kind="stable")[:count])
 
 
+def above(scores: Array, wanted: Wanted) -> Array:
+    """Which scores count. Raises ModelError `result-not-finite`: what is no number is above nothing, and no answer."""
+    if np.isnan(scores).any():
+        raise not_finite()
+    return np.asarray(scores > np.float32(wanted.confidence))
+
+
+def not_finite() -> ModelError:
+    return ModelError("the model answered with numbers that are not finite", code="result-not-finite")
+
+
 def found(boxes: Array, scores: Array, classes: Array, landmarks: Array | None = None) -> Found:
-    """Brings what a graph gave to the types of `Found`: half precision becomes single."""
+    """Brings what a graph gave to the types of `Found`: half precision becomes single.
+
+    Raises ModelError `result-not-finite` for classes that are no numbers.
+    """
+    if not np.isfinite(classes).all():
+        raise not_finite()
     return Found(
         np.asarray(boxes, np.float32).reshape(-1, 4),
         np.asarray(scores, np.float32).reshape(-1),

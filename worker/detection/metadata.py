@@ -1,12 +1,15 @@
 """What ultralytics writes into the metadata of its exports, read as literals: nothing in it is ever run."""
 
 import ast
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 #: Longer values are not read: names of ten thousand classes take a quarter of it.
 MAX_LENGTH = 1024**2
+_NAME_CHARACTERS = 200
+_CLASS = re.compile(r"[0-9]{1,9}")
 _SIDES = range(16, 16385)
 
 
@@ -52,7 +55,12 @@ def class_names(text: str) -> dict[int, str] | None:
         return None
     if not all(type(key) is int and key >= 0 and isinstance(name, str) for key, name in value.items()):
         return None
-    return {key: str(name)[:200] for key, name in value.items()}
+    return {key: str(name)[:_NAME_CHARACTERS] for key, name in value.items()}
+
+
+def numbered(labels: Mapping[Any, Any]) -> dict[int, str]:
+    """Of `{"0": "person", ...}`, as JSON has it; what is no number of a class is left out."""
+    return {int(key): str(name)[:_NAME_CHARACTERS] for key, name in labels.items() if _CLASS.fullmatch(str(key))}
 
 
 def literal(text: str) -> Any:

@@ -1,13 +1,57 @@
 """What a request for detection may ask for."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from worker.detection.settings import Share
+from worker.contract import TaskParams
+from worker.detection.merging import Merge, Metric
+from worker.detection.settings import Share, Side
 from worker.pictures.items import PictureParams
 
 ClassName = Annotated[str, Field(min_length=1, max_length=200)]
+
+
+class Tiles(TaskParams):
+    """Looks at parts of a picture, so that small things are seen large: as the package sahi does it."""
+
+    size: Side | tuple[Side, Side] | None = Field(
+        default=None, description="of a tile in pixels of the picture, or [width, height]; default: the model's input"
+    )
+    overlap: float = Field(
+        default=0.2, ge=0, lt=1, allow_inf_nan=False, description="of neighbours, as a share of their size"
+    )
+    merge: Merge | None = Field(
+        default=None,
+        description="what becomes of boxes that match: greedy_nmm, or nms where the confidence is below 0.1",
+    )
+    metric: Metric | None = Field(
+        default=None, description="what two boxes share over the smaller (ios), or, with such an nms, over both (iou)"
+    )
+    threshold: float = Field(default=0.5, gt=0, le=1, allow_inf_nan=False, description="boxes match from here on")
+    whole: bool = Field(default=True, description="also look at the whole picture, for what is larger than a tile")
+    class_agnostic: bool = Field(default=False, description="whether boxes of different classes match")
+
+
+class Augment(TaskParams):
+    """Looks at a picture in several ways, and fuses the boxes: weighted box fusion."""
+
+    flip: bool = Field(default=True, description="also mirrored from left to right")
+    scales: list[Annotated[float, Field(ge=0.25, le=1, allow_inf_nan=False)]] = Field(
+        default=[1.0], min_length=1, max_length=4, description="the picture so much smaller, in grey"
+    )
+    iou: Share = Field(default=0.55, description="boxes that overlap by more are one")
+    skip: Share | None = Field(
+        default=None, description="boxes of one look with a lower score are left out; default: half the confidence"
+    )
+
+    @model_validator(mode="after")
+    def _several(self) -> "Augment":
+        if len(set(self.scales)) < len(self.scales):
+            raise ValueError("scales names one twice")
+        if not self.flip and len(self.scales) == 1:
+            raise ValueError("flip and scales leave one look: ask for a second scale, for flip, or leave augment away")
+        return self
 
 
 class DetectionParams(PictureParams):
@@ -26,3 +70,7 @@ class DetectionParams(PictureParams):
         default_factory=dict, max_length=10_000, description="other names in the answer: number or name -> name"
     )
     preview: bool = Field(default=False, description="also a PNG of the picture with its boxes, as an artifact")
+    tiles: Tiles | None = Field(default=None, description="look at parts of the picture, one by one")
+    augment: Augment | Literal["flip"] | None = Field(
+        default=None, description="look at it several times, and fuse what is found; `flip`: that alone"
+    )

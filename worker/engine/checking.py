@@ -3,8 +3,9 @@
 Loads every version on the CPU, compares what is declared with the graph, warms up and answers the example.
 """
 
+import re
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol, runtime_checkable
@@ -21,11 +22,13 @@ from worker.contract import Model, Progress, RequestTensor, Source
 from worker.engine.declared import faults_of
 from worker.engine.derivation import origin_of
 from worker.engine.feeds import described
+from worker.engine.graph_tensors import graph_tensors
 from worker.engine.loaded import LoadedModel
-from worker.engine.manifest import MANIFEST_NAME, faults
+from worker.engine.manifest import MANIFEST_NAME, Manifest, faults
 from worker.engine.model_folder import read_folder
 from worker.engine.model_version import ModelVersion
-from worker.engine.session import Session, SessionSetup
+from worker.engine.session import SessionSetup
+from worker.engine.signature import signature_of
 from worker.engine.warming import warm
 from worker.house.weights import missing_in
 from worker.media.limits import VolumeLimits
@@ -35,6 +38,7 @@ from worker.tasks import find_tasks
 
 #: Beside model.yaml: the inputs that `example.inputs` names.
 EXAMPLE_FOLDER = "example"
+_LAYER = re.compile(r"\d+")
 
 
 @runtime_checkable
@@ -119,11 +123,24 @@ def _inspected(version: ModelVersion) -> VersionFindings:
 
 
 def _tensors(version: ModelVersion) -> tuple[list[str], list[str]]:
+    if len(version.graphs) > 1:
+        graphs = {name: signature_of(Manifest(task=""), graph_tensors(path)) for name, path in version.graphs.items()}
+        inputs = [line for name, graph in graphs.items() for line in _listed(name, graph.inputs)]
+        return inputs, [line for name, graph in graphs.items() for line in _listed(name, graph.outputs)]
     try:
         signature = version.signature
     except ModelError:
         return [], []
     return list(map(_shown, signature.inputs)), list(map(_shown, signature.outputs))
+
+
+def _listed(graph: str, tensors: Sequence[RequestTensor]) -> Iterator[str]:
+    """Of those that differ by numbers in their names alone, such as a layer's, the first one for all."""
+    alike: dict[tuple[str, str], list[str]] = {}
+    for tensor in tensors:
+        alike.setdefault((_LAYER.sub("", tensor.name), described(tensor)), []).append(_shown(tensor))
+    for first, *others in alike.values():
+        yield f"{graph}: {first}{f' and {len(others)} like it' if others else ''}"
 
 
 def _shown(tensor: RequestTensor) -> str:
@@ -141,8 +158,9 @@ def _tried(version: ModelVersion, found: VersionFindings) -> Iterator[str]:
         [CPU_PROVIDER],
         graph_optimization=options.graph_optimization,
         config=options.session_config,
+        spin=len(version.graphs) == 1,
     )
-    loaded = LoadedModel(version, Session(version.graph, setup), setup)
+    loaded = LoadedModel.opened(version, setup)
     model: Model = loaded.for_run(StopToken())
     wrong = [*faults_of(version, loaded.session.inputs, loaded.session.outputs), *version.task.check(model)]
     yield from wrong
@@ -150,7 +168,7 @@ def _tried(version: ModelVersion, found: VersionFindings) -> Iterator[str]:
         return
     if isinstance(version.task, Telling):
         found.remarks += version.task.told(model)
-    found.warmup_runs = warm(version, model.run)
+    found.warmup_runs = warm(version, {name: graph.run for name, graph in model.graphs.items()})
     if version.manifest.example is not None:
         with tempfile.TemporaryDirectory(prefix="fleet-check-") as scratch:
             codecs = Codecs(VolumeLimits(), Path(scratch))

@@ -4,6 +4,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from fleet.errors import InputTooLarge, ModelError, NoCapableWorker
 from fleet.logs import get_logger
@@ -14,7 +15,7 @@ from worker.engine.device_memory import DeviceMemory
 from worker.engine.loaded import LoadedModel, loading_bytes
 from worker.engine.model_folder import ModelVersion
 from worker.engine.run_watch import RunWatch, Unwatched
-from worker.engine.session import Session, SessionSetup
+from worker.engine.session import SessionSetup
 from worker.engine.warming import warm
 from worker.memory.budget import Budget, shown
 from worker.memory.trim import trim
@@ -99,10 +100,9 @@ class Loader:
         # What was freed and kept would be taken from, and what the file's copy took would be counted.
         trim()
         before = self._memory.held_bytes()
-        session = Session(version.graph, setup, alone)
+        loaded = LoadedModel.opened(version, setup, alone, speed=self._speed, watch=self._watch)
         trim()
         grown = self._memory.held_bytes() - before
-        loaded = LoadedModel(version, session, setup, self._speed, self._watch)
         try:
             self._refuse_silent_cpu(loaded)
             if self._after_load is not None:
@@ -115,7 +115,8 @@ class Loader:
 
     def _refuse_silent_cpu(self, loaded: LoadedModel) -> None:
         try:
-            refuse_silent_cpu(loaded.version.key, loaded.setup.providers, loaded.session.provider)
+            for graph in loaded.graphs.values():
+                refuse_silent_cpu(loaded.version.key, loaded.setup.providers, graph.session.provider)
         except NoCapableWorker:
             with self._lock:
                 self._fell_back = True
@@ -149,4 +150,7 @@ def ready(loaded: LoadedModel) -> None:
     """
     if wrong := faults_of(loaded.version, loaded.session.inputs, loaded.session.outputs):
         raise ModelError(f"{loaded.version.key} is not as it is declared: {'; '.join(wrong)}")
-    warm(loaded.version, lambda feeds: loaded.run(feeds, StopToken()))
+    warm(
+        loaded.version,
+        {name: partial(loaded.run, stop=StopToken(), session=graph.session) for name, graph in loaded.graphs.items()},
+    )

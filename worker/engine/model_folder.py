@@ -4,6 +4,7 @@ models/<name>/model.yaml                what Triton does not know: task, pipelin
 models/<name>/config.pbtxt              as Triton has it; neither file is needed for raw inference
 models/<name>/<version>/model.onnx      version = positive integer; external data lies beside the graph,
                                         or both lie in a folder of the name `model.onnx`
+models/<name>/<version>/*.onnx          of a task that takes several graphs: all of them, whatever they are called
 """
 
 from collections.abc import Mapping
@@ -21,7 +22,15 @@ from worker.contract import Task, TaskSettings
 from worker.engine.composing import composed
 from worker.engine.graph_tensors import graph_tensors
 from worker.engine.manifest import MANIFEST_NAME, Manifest, VersionPolicy, read_manifest
-from worker.engine.model_version import GRAPH_NAME, ModelVersion, graph_in, overridden
+from worker.engine.model_version import (
+    GRAPH_NAME,
+    ModelVersion,
+    graph_in,
+    graphs_in,
+    main_graph,
+    overridden,
+    takes_several,
+)
 from worker.engine.yaml_lines import located
 from worker.triton.reading import Said, read
 from worker.triton.schema import CONFIG_NAME, parse, written
@@ -75,7 +84,7 @@ def read_folder(
             code="model-name-invalid",
         ) from error
     found = _Found.in_folder(folder)
-    numbers = _numbers(folder, found.graph_name)
+    numbers = _numbers(folder, found.graph_name, several=found.takes_several(tasks))
     if not numbers:
         raise ModelError(f"{name}: there is no version folder such as 1/{found.graph_name}", code="model-empty")
     served = numbers if every else _served(numbers, found.policy)
@@ -120,6 +129,10 @@ class _Found:
         said = self.config.said.fields.get("graph") if self.config else None
         return str(said or (self.yaml.graph if self.yaml else GRAPH_NAME))
 
+    def takes_several(self, tasks: Mapping[str, Task]) -> bool:
+        """Whether a version may be several graphs; only model.yaml can name such a task."""
+        return self.yaml is not None and takes_several(tasks.get(self.yaml.task))
+
     @property
     def policy(self) -> VersionPolicy:
         """Triton serves the newest version where its own file says nothing; model.yaml alone serves all."""
@@ -147,7 +160,7 @@ def _read_config(folder: Path) -> _Config | None:
 
 def _composed(found: _Found, number: int, tasks: Mapping[str, Task]) -> ModelVersion:
     folder, config = found.folder, found.config
-    graph = graph_in(folder / str(number), found.graph_name)
+    graph = main_graph(folder / str(number), found.graph_name, several=found.takes_several(tasks))
     whole = composed(lambda: graph_tensors(graph), found.yaml, config.said if config else None)
     task = _task_of(whole.manifest, tasks)
     return ModelVersion(
@@ -184,7 +197,7 @@ def _served(numbers: list[int], policy: VersionPolicy) -> list[int]:
     return numbers if policy.latest is None else numbers[-policy.latest :]
 
 
-def _numbers(folder: Path, graph_name: str) -> list[int]:
+def _numbers(folder: Path, graph_name: str, *, several: bool = False) -> list[int]:
     """Those of the folders in it that hold a graph; what is no version's number, such as 01, is passed over."""
     return sorted(
         int(entry.name)
@@ -193,7 +206,7 @@ def _numbers(folder: Path, graph_name: str) -> list[int]:
         and entry.name.isdigit()
         and not entry.name.startswith("0")
         and int(entry.name[:11]) <= MAX_VERSION
-        and graph_in(entry, graph_name).is_file()
+        and (graph_in(entry, graph_name).is_file() or (several and graphs_in(entry)))
     )
 
 

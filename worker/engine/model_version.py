@@ -1,10 +1,11 @@
 """One version of a model on disk: its files, what is said of it, and its card."""
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 from fleet.card import Card
 from fleet.errors import ModelError
@@ -20,6 +21,15 @@ from worker.triton.schema import from_json, written
 from worker.triton.writing import config_of
 
 GRAPH_NAME = "model.onnx"
+#: What the only graph of a version is called.
+ONLY = "model"
+
+
+@runtime_checkable
+class SeveralGraphs(Protocol):
+    """A task whose versions may be several `*.onnx` files; it finds out by their tensors which is which."""
+
+    several_graphs: ClassVar[bool]
 
 
 @dataclass(frozen=True)
@@ -38,14 +48,34 @@ class ModelVersion:
     #: In words: what of it is ignored, and what was filled in.
     remarks: tuple[str, ...] = ()
 
-    @property
+    @cached_property
     def graph(self) -> Path:
-        """The ONNX file; where its name is that of a folder, the one in it."""
-        return graph_in(self.folder, self.manifest.graph)
+        """The ONNX file; where its name is that of a folder, the one in it. Of several, the main one."""
+        return main_graph(self.folder, self.manifest.graph, several=takes_several(self.task))
+
+    @cached_property
+    def graphs(self) -> Mapping[str, Path]:
+        """Name -> ONNX file: of a task that takes several, all in the folder; a main one that lies deeper is alone."""
+        found = graphs_in(self.folder) if takes_several(self.task) else {}
+        return found if len(found) > 1 and self.graph in found.values() else {ONLY: self.graph}
+
+    @property
+    def main(self) -> str:
+        """Which of `graphs` the `graph` is."""
+        return next(name for name, path in self.graphs.items() if path == self.graph)
 
     @cached_property
     def signature(self) -> Signature:
-        """What requests for raw inference see of it. Raises ModelError for tensors that no request can hold."""
+        """What requests for raw inference see of it. Raises ModelError for tensors that no request can hold.
+
+        Those of several graphs are no request's: what leads from one to the other is known to the task alone.
+        """
+        if len(self.graphs) > 1:
+            raise ModelError(
+                f"the model is {len(self.graphs)} graphs ({', '.join(self.graphs)}), and raw inference is for models "
+                f"of one: ask for its task, {self.task.name}",
+                code="model-tensors",
+            )
         return signature_of(self.manifest, graph_tensors(self.graph), (self.folder.parent, self.folder))
 
     @property
@@ -121,3 +151,20 @@ def overridden(version: ModelVersion, config: dict[str, Any]) -> ModelVersion:
 
 def graph_in(folder: Path, name: str) -> Path:
     return folder / name / GRAPH_NAME if (folder / name).is_dir() else folder / name
+
+
+def graphs_in(folder: Path) -> dict[str, Path]:
+    """All graphs of a version's folder, by their names without `.onnx`."""
+    found = sorted(entry.name for entry in folder.glob("*.onnx") if not entry.name.startswith("."))
+    paths = {name.removesuffix(".onnx"): graph_in(folder, name) for name in found}
+    return {name: path for name, path in paths.items() if path.is_file()}
+
+
+def main_graph(folder: Path, name: str, *, several: bool) -> Path:
+    """The one that model.yaml names, whether it is there or not; where several may be, the first of them instead."""
+    named = graph_in(folder, name)
+    return named if named.is_file() or not several else next(iter(graphs_in(folder).values()), named)
+
+
+def takes_several(task: object) -> bool:
+    return isinstance(task, SeveralGraphs) and task.several_graphs

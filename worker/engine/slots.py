@@ -93,7 +93,7 @@ class Slot:
             "memory_bytes": resident.bytes if resident else 0,
             "provider": resident.loaded.session.provider if resident else "",
             "choice": resident.loaded.setup.why if resident else "",
-            "fallback": resident.loaded.session.fallback if resident else "",
+            "fallback": resident.loaded.fallback if resident else "",
             "leases": resident.leases if resident else 0,
             "pinned": self.pinned or (resident is not None and resident.place.pinned),
             #: Whether the next job that needs it loads it.

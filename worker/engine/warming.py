@@ -12,33 +12,59 @@ from fleet.tensors import Blob, DataType
 from worker.contract import Array, RequestTensor
 from worker.engine.example_feeds import SEED, random_values
 from worker.engine.feeds import feeds_of
+from worker.engine.graph_tensors import graph_tensors
 from worker.engine.manifest import Warmup, WarmupInput
 from worker.engine.model_version import ModelVersion
 from worker.media.tensors import array_of, dtype_of
 
 #: Beside config.pbtxt, as in Triton.
 FOLDER = "warmup"
+Run = Callable[[Mapping[str, Array]], Any]
 #: Of one tensor. No memory is asked for before it is made, and a configuration may come with a request.
 _MOST_BYTES = 1024**3
 _POINTER_BYTES = 8
 
 
-def warm(version: ModelVersion, run: Callable[[Mapping[str, Array]], Any]) -> int:
-    """Runs all that the manifest's `warmup` says, in order -> how many runs. `run` is that of the loaded model.
+def warm(version: ModelVersion, runs: Mapping[str, Run]) -> int:
+    """Runs all that the manifest's `warmup` says, in order -> how many runs.
 
+    runs: those of the loaded graphs, by their names. Where there are several, each gets every run.
     Raises ModelError: `warmup-invalid` for what cannot be fed, `warmup-failed` for a run that fails.
     """
-    runs = 0
+    done = 0
     for number, sample in enumerate(version.manifest.warmup):
         name = sample.name or f"number {number + 1}"
         for _ in range(sample.count):
-            feeds = warmup_feeds(version, sample, name)
-            try:
-                run(feeds)
-            except ModelError as error:
-                raise ModelError(f"the warm-up {name!r} failed: {error.message}", code="warmup-failed") from error
-            runs += 1
-    return runs
+            for graph, run in runs.items():
+                feeds = (
+                    _zeros_for(version, graph, sample, name) if len(runs) > 1 else warmup_feeds(version, sample, name)
+                )
+                try:
+                    run(feeds)
+                except ModelError as error:
+                    raise ModelError(f"the warm-up {name!r} failed: {error.message}", code="warmup-failed") from error
+                done += 1
+    return done
+
+
+def _zeros_for(version: ModelVersion, graph: str, sample: Warmup, name: str) -> dict[str, Array]:
+    """Of one graph of several. Raises ModelError `warmup-invalid`."""
+    if sample.inputs:
+        raise ModelError(
+            f"the warm-up {name!r} cannot be fed: its inputs do not say of which graph they are; leave them out, and "
+            "each graph is warmed on zeros",
+            code="warmup-invalid",
+        )
+    rows = max(sample.batch_size, 1)
+    feeds = {}
+    for tensor in graph_tensors(version.graphs[graph]).inputs:
+        if tensor.datatype is None:
+            raise ModelError(f"the warm-up {name!r} cannot feed {graph}'s {tensor.name}", code="warmup-invalid")
+        shape = tensor.shape or ()
+        feeds[tensor.name] = _zeros(
+            tensor.datatype, tuple(size if size >= 0 else rows if axis == 0 else 1 for axis, size in enumerate(shape))
+        )
+    return feeds
 
 
 def warmup_feeds(version: ModelVersion, sample: Warmup, name: str) -> dict[str, Array]:

@@ -1,11 +1,13 @@
 """Whatever came, as a model's folder: <name>/model.yaml, config.pbtxt, ... and <name>/<version>/model.onnx.
 
 Taken are a graph with or without files beside it, a version's folder, a whole model's folder, and the hub's way with
-the graph in `onnx/`. Runs in the house's child process (`child`), since which files are weights is said in the graph.
+the graph in `onnx/`; for a task of several graphs, all that lie in one folder. Runs in the house's child process
+(`child`), since which files are weights is said in the graph.
 """
 
 import json
 import shutil
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +19,9 @@ from fleet.contracts import Lane
 from fleet.errors import ModelError
 from fleet.tensors import TASK_NAME
 from worker.engine.manifest import MANIFEST_NAME, read_fields
+from worker.engine.model_version import takes_several
 from worker.house.scan import references
+from worker.tasks import find_tasks
 
 GRAPH_NAME, CONFIG_NAME = "model.onnx", "config.pbtxt"
 
@@ -42,34 +46,49 @@ def lay_out(came: Path, folder: Path, wish: Wish) -> str:
     target = folder / str(wish.version)
     target.mkdir(parents=True)
     found = _version_folder(root, wish.version)
-    graph = None if wish.graph is None else came / wish.graph
-    if found is not None and graph is None:
+    several = _takes_several(root, wish)
+    if found is not None and wish.graph is None:
         told = f"version {found.name} of a model's folder"
-        graph = _named(found, wish) or _only_graph(found)
+        graphs = _graphs(found, wish, several=several)
         _move(found, target)
-        graph = target / graph.relative_to(found)
+        graphs = [target / graph.relative_to(found) for graph in graphs]
         for other in root.iterdir():
             if other.is_dir() and _is_number(other.name):
                 shutil.rmtree(other)
         _move(root, folder)
     else:
-        graph = graph or _named(root, wish) or _only_graph(root)
-        told = f"the graph {graph.relative_to(root).as_posix()} and what came with it"
+        graphs = _graphs(root, wish, several=several) if wish.graph is None else [came / wish.graph]
+        listed = ", ".join(graph.relative_to(root).as_posix() for graph in graphs)
+        told = f"the graph{'s' if len(graphs) > 1 else ''} {listed} and what came with {'them' if several else 'it'}"
+        beside = graphs[0].parent
         # The data first: it is named relative to the graph.
-        for name in references(graph):
-            if (graph.parent / name).is_file():
-                _place(graph.parent / name, target / name)
-        moved = target / graph.name
-        beside = graph.parent
-        _place(graph, moved)
-        graph = moved
+        for name in [name for graph in graphs for name in references(graph)]:
+            if (beside / name).is_file():
+                _place(beside / name, target / name)
+        for graph in graphs:
+            _place(graph, target / graph.name)
+        graphs = [target / graph.name for graph in graphs]
         if beside != root:
             _move(beside, folder)
         _move(root, folder)
     _describe(folder, wish)
-    if "graph" not in (wish.manifest or {}) and graph.parent == target and not _says_graph(folder):
-        graph.replace(target / GRAPH_NAME)
+    if not several and "graph" not in (wish.manifest or {}) and graphs[0].parent == target and not _says_graph(folder):
+        graphs[0].replace(target / GRAPH_NAME)
     return told
+
+
+def _takes_several(root: Path, wish: Wish) -> bool:
+    """Whether the task that is named, by the request or by what came, may have several graphs."""
+    fields = (_read(root / MANIFEST_NAME) or {}) | (wish.manifest or {})
+    return takes_several(find_tasks().get(str(fields.get("task"))))
+
+
+def _graphs(root: Path, wish: Wish, *, several: bool) -> list[Path]:
+    """The only one; where several may be, all that lie in one folder."""
+    graphs = sorted(root.rglob("*.onnx"))
+    if several and len({graph.parent for graph in graphs}) == 1:
+        return graphs
+    return [_named(root, wish) or _only_graph(graphs, root)]
 
 
 def _unwrapped(came: Path) -> Path:
@@ -100,8 +119,7 @@ def _named(root: Path, wish: Wish) -> Path | None:
     return graph / GRAPH_NAME if (graph / GRAPH_NAME).is_file() else graph if graph.is_file() else None
 
 
-def _only_graph(root: Path) -> Path:
-    graphs = sorted(root.rglob("*.onnx"))
+def _only_graph(graphs: Sequence[Path], root: Path) -> Path:
     if not graphs:
         raise ModelError(
             "what came holds no ONNX file: pack model.onnx, a version's folder, or a model's folder",

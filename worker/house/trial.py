@@ -17,7 +17,7 @@ from worker.engine.declared import faults_of
 from worker.engine.loaded import LoadedModel
 from worker.engine.model_folder import read_versions
 from worker.engine.model_version import ModelVersion
-from worker.engine.session import Session, SessionSetup
+from worker.engine.session import SessionSetup
 from worker.engine.warming import warm
 from worker.media.limits import VolumeLimits
 from worker.memory.limit import held_bytes
@@ -41,13 +41,14 @@ def tried(folder: Path, setup: dict[str, Any], most_bytes: int) -> dict[str, Any
         limit_growth(most_bytes)
     before = held_bytes(os.getpid())
     began = time.monotonic()
-    session = Session(version.graph, made)
+    loaded = LoadedModel.opened(version, made)
     load_s = time.monotonic() - began
-    loaded = LoadedModel(version, session, made)
     _refuse_mismatch(version, loaded)
-    warm_s = _timed(lambda: warm(version, loaded.for_run(StopToken()).run))
+    warm_s = _timed(
+        lambda: warm(version, {name: graph.run for name, graph in loaded.for_run(StopToken()).graphs.items()})
+    )
     report = {
-        "provider": session.provider,
+        "provider": loaded.session.provider,
         "load_s": round(load_s, 3),
         "warm_s": round(warm_s, 3),
         "memory_bytes": max(0, held_bytes(os.getpid()) - before),

@@ -4,7 +4,10 @@ import errno
 import stat
 import zipfile
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from io import FileIO
 from pathlib import Path, PurePosixPath
 
 from fleet.errors import CorruptInput, InputTooLarge, UnsupportedMedia
@@ -17,8 +20,12 @@ from worker.media.sniff import HEAD_BYTES, Format, sniff
 _LITTER = frozenset({".ds_store", "thumbs.db", "desktop.ini"})
 _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 _ENCRYPTED = 0x1 | 0x40
+#: Of an archive's directory: 46, a name, and what archivers add to it.
+_BYTES_PER_ENTRY = 512
+#: What is looked through for the directory's place: the longest comment, and what stands before it.
+_TAIL_BYTES = 2 * 65536
 #: A ValueError is a name that is no text, or a place that is no place in a file.
-BROKEN = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, ValueError)
+_BROKEN = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, ValueError)
 
 
 @dataclass(frozen=True)
@@ -37,30 +44,67 @@ def unpack_archive(path: Path, folder: Path, limits: VolumeLimits) -> list[Membe
     encrypted-archive, nested-archive).
     """
     folder.mkdir(parents=True, exist_ok=True)
+    with reading_zip(), zipfile.ZipFile(path) as archive:
+        return _unpack(archive, files_of(archive, limits), folder, limits)
+
+
+@contextmanager
+def reading_zip() -> Iterator[None]:
+    """Raises CorruptInput `corrupt-zip` for whatever the block finds wrong with an archive."""
     try:
-        with zipfile.ZipFile(path) as archive:
-            # Not by `is_dir`, which fails on an empty name.
-            entries = [entry for entry in archive.infolist() if not entry.filename.endswith("/")]
-            check_entries(entries, limits)
-            return _unpack(archive, entries, folder, limits)
-    except BROKEN as error:
-        raise corrupt_zip() from error
+        yield
+    except _BROKEN as error:
+        raise _corrupt_zip() from error
     except OSError as error:
         # A place before the file's beginning, or far beyond its end. Everything else is the disk's fault.
         if error.errno == errno.EINVAL:
-            raise corrupt_zip() from error
+            raise _corrupt_zip() from error
         raise
 
 
-def corrupt_zip() -> CorruptInput:
+def _corrupt_zip() -> CorruptInput:
     return CorruptInput("the zip file is damaged or was cut off: make it anew and send it again", code="corrupt-zip")
+
+
+def check_directory(path: Path, limits: PictureLimits) -> None:
+    """Where no child is there to be killed: a directory becomes objects of ten times its size before it is counted.
+
+    Raises InputTooLarge `too-many-files`, and what `zipfile` finds wrong.
+    """
+    with _Bounded(path, limits.max_files) as file, zipfile.ZipFile(file):
+        pass
+
+
+class _Bounded(FileIO):
+    """Of an archive nothing is read at once as it says itself, but its directory."""
+
+    def __init__(self, path: Path, max_files: int) -> None:
+        super().__init__(path)
+        self._max_files = max_files
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        if size is not None and size > max(self._max_files * _BYTES_PER_ENTRY, _TAIL_BYTES):
+            raise InputTooLarge(
+                f"the zip's directory has {size:,} bytes, more than {self._max_files} files need",
+                code="too-many-files",
+                limit=self._max_files,
+            )
+        return super().read(size) or b""
+
+
+def files_of(archive: zipfile.ZipFile, limits: VolumeLimits | PictureLimits) -> list[zipfile.ZipInfo]:
+    """Its entries without the folders. Raises InputTooLarge or UnsupportedMedia, as `_check_entries`."""
+    # Not by `is_dir`, which fails on an empty name.
+    entries = [entry for entry in archive.infolist() if not entry.filename.endswith("/")]
+    _check_entries(entries, limits)
+    return entries
 
 
 def is_litter(name: PurePosixPath) -> bool:
     return name.parts[0] == "__MACOSX" or name.name.lower() in _LITTER
 
 
-def check_entries(entries: list[zipfile.ZipInfo], limits: VolumeLimits | PictureLimits) -> None:
+def _check_entries(entries: list[zipfile.ZipInfo], limits: VolumeLimits | PictureLimits) -> None:
     """Raises InputTooLarge or UnsupportedMedia, naming the entry, before anything is unpacked."""
     if len(entries) > limits.max_files:
         raise InputTooLarge(

@@ -11,7 +11,8 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, Generic, TypeVar
 
 from fleet import errors
@@ -118,39 +119,89 @@ class Child:
 
 
 ChildT = TypeVar("ChildT", bound=Child)
+T = TypeVar("T")
 
 
 class Children(Generic[ChildT]):
-    """Idle ones, at most `most_idle`. Thread-safe. `close` ends them; those at work end with their work."""
+    """Keeps at most `most_idle`. Thread-safe. `close` ends the idle ones; those at work end with their work.
 
-    def __init__(self, start: Callable[[], ChildT], most_idle: int) -> None:
+    patience_s: while so many are at work, how long who wants one more waits for one of them. Not for ever: they may
+    wait for memory that this very run holds.
+    """
+
+    def __init__(self, start: Callable[[], ChildT], most_idle: int, patience_s: float = 0.0) -> None:
         self._start = start
         self._most_idle = most_idle
+        self._patience_s = patience_s
+        self._changed = threading.Condition()
         self._idle: list[ChildT] = []
-        self._lock = threading.Lock()
+        self._at_work = 0
         self._closed = False
 
     def prewarm(self) -> None:
         """Starts one without waiting for it."""
-        self.give_back(self._start())
+        self._keep(self._start())
 
-    def take(self) -> ChildT:
-        with self._lock:
+    def ask(
+        self,
+        request: dict[str, Any],
+        limit_s: float,
+        check: Callable[[], None],
+        admit: Admit,
+        taken: Callable[[ChildT, dict[str, Any]], T],
+    ) -> T:
+        """What `taken` makes of the answer of one of them, which is used again only where it says that it may be.
+
+        Raises as `Child.ask`, and as `taken`: either ends the child.
+        """
+        with self._place(check):
+            child = self._one()
+            try:
+                answer = child.ask(request, limit_s, check, admit)
+                result = taken(child, answer)
+            except BaseException:
+                child.kill()
+                raise
+            if answer.get("reusable"):
+                self._keep(child)
+            else:
+                child.kill()
+                # The next job still finds one with its libraries loaded.
+                self.prewarm()
+        return result
+
+    @contextmanager
+    def _place(self, check: Callable[[], None]) -> Iterator[None]:
+        end = time.monotonic() + self._patience_s
+        with self._changed:
+            while self._at_work >= self._most_idle and (left_s := end - time.monotonic()) > 0:
+                check()
+                self._changed.wait(min(left_s, _TICK_S))
+            self._at_work += 1
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._at_work -= 1
+                self._changed.notify()
+
+    def _one(self) -> ChildT:
+        with self._changed:
             while self._idle:
                 child = self._idle.pop()
                 if child.alive():
                     return child
         return self._start()
 
-    def give_back(self, child: ChildT) -> None:
-        with self._lock:
+    def _keep(self, child: ChildT) -> None:
+        with self._changed:
             if not self._closed and len(self._idle) < self._most_idle:
                 self._idle.append(child)
                 return
         child.kill()
 
     def close(self) -> None:
-        with self._lock:
+        with self._changed:
             self._closed = True
             idle, self._idle = self._idle, []
         for child in idle:

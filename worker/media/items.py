@@ -10,19 +10,22 @@ from worker.contract import Encoded, EncodedFile
 from worker.media.strict import strict
 from worker.pictures.answers import ItemAnswers, item_of
 
-#: Of the list in the record; a longer one is an artifact of one line for each item.
+#: Of the answer or the list in the record, which is read by the page; longer ones are artifacts.
 _MAX_INLINE_BYTES = 256 * 1024
+#: The artifact of a long answer to one picture.
+_RESULT_NAME = "result.json"
 
 
 def encode_items(outcome: ItemAnswers, folder: Path) -> Encoded:
     """Of many: {"count", "succeeded", "failed", "items": [{"index", "name", "result" or "error"}]}.
 
-    Instead of a long `items` it has `"artifact": "items.jsonl"`. A result whose preview is an artifact has its name as
+    Instead of a long `items` it has `"artifact": "items.jsonl"`. Of one: its answer; of a long one without the lists,
+    and with `"artifact": "result.json"`, where it is whole. A result whose preview is an artifact has its name as
     `preview`. Raises ModelError `result-not-finite`.
     """
-    previews = _previews(outcome, folder)
+    previews = [*_previews(outcome, folder), *outcome.files]
     if not outcome.many:
-        return Encoded(strict(outcome.answers[0].result or {}) | outcome.facts, previews)
+        return _alone(strict(outcome.answers[0].result or {}) | outcome.facts, previews, folder)
     failed = sum(answer.error is not None for answer in outcome.answers)
     counts = {"count": len(outcome.answers), "succeeded": len(outcome.answers) - failed, "failed": failed}
     result: dict[str, Any] = counts | outcome.facts
@@ -34,6 +37,17 @@ def encode_items(outcome: ItemAnswers, folder: Path) -> Encoded:
         file.writelines(line + b"\n" for line in lines)
     listed = EncodedFile(ITEMS_NAME, path, "application/jsonl")
     return Encoded(result | {"artifact": ITEMS_NAME}, [listed, *previews])
+
+
+def _alone(result: dict[str, Any], files: list[EncodedFile], folder: Path) -> Encoded:
+    content = orjson.dumps(result)
+    if len(content) <= _MAX_INLINE_BYTES:
+        return Encoded(result, files)
+    path = folder / _RESULT_NAME
+    path.write_bytes(content)
+    short = {name: value for name, value in result.items() if not isinstance(value, list)}
+    whole = EncodedFile(_RESULT_NAME, path, "application/json")
+    return Encoded(short | {"artifact": _RESULT_NAME}, [whole, *files])
 
 
 def _previews(outcome: ItemAnswers, folder: Path) -> list[EncodedFile]:

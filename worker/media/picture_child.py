@@ -14,7 +14,10 @@ from worker.media.confined import caught, confine, serve
 from worker.media.limits import Admit
 from worker.media.picture_decode import decode_picture
 from worker.media.picture_limits import PictureLimits
+from worker.memory.trim import keep_freed
 
+#: Between pictures: what one of a few megapixels takes.
+_KEPT_BYTES = 32 * 1024**2
 #: Before it asks, and for pictures that are too small to ask for.
 _UNASKED_BYTES = 128 * 1024**2
 _SMALL_BYTES = 32 * 1024**2
@@ -27,6 +30,7 @@ def main() -> None:
     back = int(sys.argv[1])
     # Now, so that the first picture need not wait for it.
     Image.init()
+    keep_freed(_KEPT_BYTES)
     serve(lambda request, ask: _answer(request, ask, back))
 
 

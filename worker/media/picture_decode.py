@@ -9,7 +9,7 @@ import zlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from PIL import Image, UnidentifiedImageError
 
@@ -52,7 +52,12 @@ def decode_picture(
     size = path.stat().st_size
     limits.check_file(size)
     with path.open("rb") as file:
-        head = file.read(_HEAD_BYTES)
+        return _decoded(file, size, limits, alpha, ask)
+
+
+def _decoded(file: BinaryIO, size: int, limits: PictureLimits, alpha: Alpha, ask: Ask) -> DecodedPicture:
+    head = file.read(_HEAD_BYTES)
+    file.seek(0)
     if not head:
         raise CorruptInput("the input file is empty", code="empty-input")
 
@@ -64,11 +69,9 @@ def decode_picture(
     announced = _webp_size(head)
     if announced is not None:
         accept(*announced)
-    # From twice as many Pillow refuses what it opens; what is between is refused here.
-    Image.MAX_IMAGE_PIXELS = limits.max_pixels
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        image = _opened(path, head, limits)
+        image = opened(file, limits)
         with image:
             mode, kind = image.mode, (image.format or "").lower()
             if image.size != announced:
@@ -76,24 +79,30 @@ def decode_picture(
             try:
                 pixels, orientation = upright_rgb(image, alpha)
             except _BROKEN as error:
-                raise _corrupt() from error
+                raise corrupt() from error
     return DecodedPicture(pixels, {"format": kind, "mode": mode, "orientation": orientation})
 
 
-def _opened(path: Path, head: bytes, limits: PictureLimits) -> Image.Image:
+def opened(file: BinaryIO, limits: PictureLimits) -> Image.Image:
+    """Its header is read, and no pixel. Raises an InputError for what is no picture, or has far too many pixels."""
+    head = file.read(_HEAD_BYTES)
+    file.seek(0)
+    # From twice as many Pillow refuses what it opens.
+    Image.MAX_IMAGE_PIXELS = limits.max_pixels
     try:
-        return Image.open(path, formats=FORMATS)
+        # Not by its path: then Pillow maps some TIFFs into memory, and mixes up the rows of those that lie on a side.
+        return Image.open(file, formats=FORMATS)
     except Image.DecompressionBombError as error:
         raise InputTooLarge(
             f"the picture has more than {2 * limits.max_pixels:,} pixels; the limit is {limits.max_pixels:,} "
-            "(IMAGE_MAX_PIXELS): send it smaller",
+            f"({limits.pixels_setting}): send it smaller",
             code="too-many-pixels",
             limit=limits.max_pixels,
         ) from error
     except UnidentifiedImageError as error:
         raise _unidentified(head) from error
     except _BROKEN as error:
-        raise _corrupt() from error
+        raise corrupt() from error
 
 
 def _webp_size(head: bytes) -> tuple[int, int] | None:
@@ -118,7 +127,7 @@ def _webp_size(head: bytes) -> tuple[int, int] | None:
 def _unidentified(head: bytes) -> FleetError:
     """Sound beginnings with a broken header are told apart from what is no picture at all."""
     if head.startswith((b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF87a", b"GIF89a")):
-        return _corrupt()
+        return corrupt()
     found = _told(head)
     return UnsupportedMedia(
         f"the input is {found}: pictures are read from JPEG, PNG, WebP, BMP, TIFF and GIF files",
@@ -135,5 +144,5 @@ def _told(head: bytes) -> str:
     return next((name for start, name in _FOREIGN if begin.startswith(start)), "not a picture")
 
 
-def _corrupt() -> CorruptInput:
+def corrupt() -> CorruptInput:
     return CorruptInput("the picture is damaged or was cut off: send it again", code="corrupt-picture")

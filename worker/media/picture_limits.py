@@ -1,6 +1,6 @@
 """How large a picture may be. Built from the settings by the runner."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from fleet.errors import InputTooLarge
 
@@ -18,12 +18,30 @@ class PictureLimits:
     max_files: int = 20_000
     #: Wall clock for decoding one picture.
     max_seconds: float = 60.0
+    #: Of a picture that is looked at in tiles, which then lies on disk; 0: there are none.
+    max_tiled_pixels: int = 900_000_000
+    #: The settings that say so.
+    pixels_setting: str = "IMAGE_MAX_PIXELS"
+    bytes_setting: str = "IMAGE_MAX_SIZE"
+
+    def tiled(self) -> "PictureLimits":
+        """Those of a picture that is looked at in tiles. Its file may be as large as its pixels with alpha."""
+        pixels, setting = self.max_tiled_pixels, "IMAGE_MAX_TILED_PIXELS"
+        seconds = self.max_seconds * max(1.0, pixels / self.max_pixels)
+        return replace(
+            self,
+            max_bytes=max(self.max_bytes, 4 * pixels),
+            max_pixels=pixels,
+            max_seconds=seconds,
+            pixels_setting=setting,
+            bytes_setting=setting,
+        )
 
     def check_file(self, size: int) -> None:
         """Raises InputTooLarge `too-many-bytes`."""
         if size > self.max_bytes:
             raise InputTooLarge(
-                f"the picture's file has {size:,} bytes; the limit is {self.max_bytes:,} (IMAGE_MAX_SIZE)",
+                f"the picture's file has {size:,} bytes; the limit is {self.max_bytes:,} ({self.bytes_setting})",
                 code="too-many-bytes",
                 bytes=size,
                 limit=self.max_bytes,
@@ -34,7 +52,7 @@ class PictureLimits:
         if width * height > self.max_pixels:
             raise InputTooLarge(
                 f"the picture has {width} × {height} = {width * height:,} pixels; the limit is {self.max_pixels:,} "
-                "(IMAGE_MAX_PIXELS): send it smaller",
+                f"({self.pixels_setting}): send it smaller",
                 code="too-many-pixels",
                 width=width,
                 height=height,

@@ -5,6 +5,7 @@ not. Two things they do badly are not: 16-bit grey is scaled where Pillow clips 
 shows white where dropping the alpha channel would show colours that nobody saw.
 """
 
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Literal
 
@@ -16,7 +17,7 @@ from fleet.errors import UnsupportedMedia
 
 Alpha = Literal["white", "drop"]
 Pixels = npt.NDArray[np.uint8]
-_ORIENTATION = 0x0112
+_ORIENTATION, _PHOTOMETRIC = 0x0112, 0x0106
 #: Source: Exif 2.3, tag Orientation.
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -39,25 +40,28 @@ def upright_rgb(image: Image.Image, alpha: Alpha) -> tuple[Pixels, int]:
     """
     # Pillow turns a TIFF while it loads it, and forgets the tag; of a PNG the tag may come after the pixels.
     turned = image.format == "TIFF"
-    told = _orientation(image) if turned else 1
+    told = orientation_of(image) if turned else 1
     image.load()
-    told = told if turned else _orientation(image)
-    rgb = _rgb(image, alpha)
+    told = told if turned else orientation_of(image)
+    rgb = as_rgb(image, alpha)
     if told in _TURNS and not turned:
         rgb = rgb.transpose(_TURNS[told])
     return np.asarray(rgb), told
 
 
-def _orientation(image: Image.Image) -> int:
+def orientation_of(
+    image: Image.Image, exif_of: Callable[[Image.Image], Image.Exif] = lambda image: image.getexif()
+) -> int:
     """1 where there is none that makes sense: EXIF data are often damaged in pictures that are sound."""
     with suppress(Exception):
-        told = image.getexif().get(_ORIENTATION, 1)
+        told = exif_of(image).get(_ORIENTATION, 1)
         if told in _TURNS:
             return int(told)
     return 1
 
 
-def _rgb(image: Image.Image, alpha: Alpha) -> Image.Image:
+def as_rgb(image: Image.Image, alpha: Alpha) -> Image.Image:
+    """Raises UnsupportedMedia `unsupported-pixels`."""
     if image.mode == "F":
         raise UnsupportedMedia(
             "the picture's pixels are floating-point numbers, and nothing says which is black and which is white: "
@@ -77,11 +81,15 @@ def _rgb(image: Image.Image, alpha: Alpha) -> Image.Image:
 def _shallow(image: Image.Image) -> Image.Image:
     """16-bit grey as 8 bits: of each number the higher byte, as OpenCV takes it."""
     deep = np.asarray(image)
-    if deep.dtype.itemsize > 2 and deep.size and (deep.min() < 0 or deep.max() > 0xFFFF):
+    least, most = (int(deep.min()), int(deep.max())) if deep.size else (0, 0)
+    # Of 32 bits some hold bytes: as 16 bits these would all be black.
+    if deep.dtype.itemsize > 2 and (least < 0 or most > 0xFFFF or 0 < most <= 0xFF):
         raise UnsupportedMedia(
-            "the picture's pixels are whole numbers beyond 0 to 65535, and nothing says which is white: send 8 or 16 "
-            "bits",
+            f"the picture's pixels are whole numbers of 32 bits, from {least} to {most}, and nothing says which is "
+            "white: send 8 or 16 bits",
             code="unsupported-pixels",
             mode=image.mode,
         )
-    return Image.fromarray((deep >> 8).astype(np.uint8))
+    grey = (deep >> 8).astype(np.uint8)
+    # Of a TIFF whose zeros are white Pillow turns 8 bits over, and no more.
+    return Image.fromarray(~grey if getattr(image, "tag_v2", {}).get(_PHOTOMETRIC) == 0 else grey)

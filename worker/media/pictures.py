@@ -7,7 +7,7 @@ import os
 import tempfile
 import zipfile
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO, cast
@@ -15,19 +15,32 @@ from typing import Any, BinaryIO, cast
 import numpy as np
 
 from fleet.cpus import usable_cpus
-from fleet.errors import UnsupportedMedia, ValidationFailed
+from fleet.errors import InputTooLarge, UnsupportedMedia, ValidationFailed
 from worker.contract import Array, Picture, Source
-from worker.media.archive import BROKEN, check_entries, corrupt_zip, is_litter
+from worker.media.archive import check_directory, files_of, is_litter, reading_zip
 from worker.media.child import Child, Children, crashed, raise_fault
 from worker.media.payload import CHUNK_BYTES
 from worker.media.picture_limits import PictureLimits
 from worker.media.picture_pixels import Alpha
 from worker.media.sniff import HEAD_BYTES, Format, sniff
+from worker.media.spilled import Spill
 from worker.pictures.items import Admit, Item, Pictures
 
 #: A file in memory that has held more is given back.
 _KEPT_BYTES = 64 * 1024**2
+#: For what may yet be read in bands.
+_TOO_LARGE = frozenset({"too-many-pixels", "too-many-bytes"})
+#: For a decoding process, while as many are at work as the cores can use.
+_PATIENCE_S = 5.0
 Check = Callable[[], None]
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """What a request says of all its pictures."""
+
+    alpha: Alpha
+    tiled: bool
 
 
 class PictureReader:
@@ -36,7 +49,8 @@ class PictureReader:
     def __init__(self, limits: PictureLimits, scratch: Path) -> None:
         self._limits = limits
         self._scratch = scratch
-        self._children = Children(partial(_PictureChild, scratch), most_idle=usable_cpus() + 1)
+        # To start one costs as much as it takes to decode fifty photographs.
+        self._children = Children(partial(_PictureChild, scratch), usable_cpus() + 1, _PATIENCE_S)
 
     def prewarm(self) -> None:
         """Starts a decoding process ahead of the first job, without waiting for it."""
@@ -46,39 +60,40 @@ class PictureReader:
         """Ends the idle decoding processes."""
         self._children.close()
 
-    def pictures(self, sources: Sequence[Source], alpha: Alpha = "white") -> Pictures:
+    def pictures(self, sources: Sequence[Source], alpha: Alpha = "white", *, tiled: bool = False) -> Pictures:
         """One item for each file, and for each file of a zip; nothing is decoded yet.
+
+        tiled: whoever looks at them does so in parts, so that one may lie on disk (worker/pictures/on_disk.py).
 
         Raises what is wrong with a zip as a whole (see `worker.media.archive`), and ValidationFailed `no-pictures`.
         """
         items: list[Item] = []
-        many = len(sources) > 1
+        asked = _Asked(alpha, tiled)
+        many = len(sources) > 1 or any(source.listed for source in sources)
         for source in sources:
             if source.fault is None and _is_zip(source.path):
                 many = True
-                items += self._members(source.path, alpha)
+                items += self._members(source.path, asked)
             else:
-                items.append(Item(source.name, partial(self._read, source, alpha)))
+                items.append(Item(source.name, partial(self._read, source, asked)))
         if not items:
             raise ValidationFailed("there is no picture: the inputs hold no files", code="no-pictures")
         present = sum(source.path.stat().st_size for source in sources if source.fault is None)
         return Pictures(items, many, present)
 
-    def _members(self, path: Path, alpha: Alpha) -> list[Item]:
-        try:
+    def _members(self, path: Path, asked: "_Asked") -> list[Item]:
+        with reading_zip():
+            check_directory(path, self._limits)
             archive = zipfile.ZipFile(path)
-            entries = [entry for entry in archive.infolist() if not entry.filename.endswith("/")]
-            check_entries(entries, self._limits)
-        except BROKEN as error:
-            raise corrupt_zip() from error
+            entries = files_of(archive, self._limits)
         return [
-            Item(entry.filename, partial(self._read_member, archive, entry, alpha))
+            Item(entry.filename, partial(self._read_member, archive, entry, asked))
             for entry in entries
             if not is_litter(PurePosixPath(entry.filename))
         ]
 
     def _read_member(
-        self, archive: zipfile.ZipFile, entry: zipfile.ZipInfo, alpha: Alpha, admit: Admit, check: Check
+        self, archive: zipfile.ZipFile, entry: zipfile.ZipInfo, asked: "_Asked", admit: Admit, check: Check
     ) -> Picture:
         with tempfile.NamedTemporaryFile(dir=self._scratch, prefix="picture-") as file:
             _inflate(archive, entry, cast(BinaryIO, file), self._limits)
@@ -87,34 +102,35 @@ class PictureReader:
                 raise UnsupportedMedia(
                     "the entry of the zip is itself a zip: zip plain pictures", code="nested-archive"
                 )
-            return self._decoded(path, entry.filename, alpha, admit, check)
+            return replace(self._picture(path, asked, admit, check), name=entry.filename)
 
-    def _read(self, source: Source, alpha: Alpha, admit: Admit, check: Check) -> Picture:
+    def _read(self, source: Source, asked: "_Asked", admit: Admit, check: Check) -> Picture:
         if source.fault is not None:
             raise source.fault
-        return self._decoded(source.path, source.name, alpha, admit, check)
+        return replace(self._picture(source.path, asked, admit, check), name=source.name)
 
-    def _decoded(self, path: Path, name: str, alpha: Alpha, admit: Admit, check: Check) -> Picture:
-        request = {"path": str(path), "alpha": alpha, "limits": asdict(self._limits)}
-        child = self._children.take()
+    def _picture(self, path: Path, asked: "_Asked", admit: Admit, check: Check) -> Picture:
         try:
-            answer = child.ask(
-                request, self._limits.max_seconds, check, lambda what, memory, files: admit(what, memory)
-            )
-            pixels = self._pixels(child, answer)
-        except BaseException:
-            child.kill()
-            raise
-        if answer.get("reusable"):
-            self._children.give_back(child)
-        else:
-            child.kill()
-            self.prewarm()
+            return self._decoded(path, asked.alpha, admit, check)
+        except InputTooLarge as error:
+            if not asked.tiled or not self._limits.max_tiled_pixels or error.code not in _TOO_LARGE:
+                raise
+        return Spill(self._limits.tiled(), self._scratch).read(path, asked.alpha, admit, check)
+
+    def _decoded(self, path: Path, alpha: Alpha, admit: Admit, check: Check) -> Picture:
+        request = {"path": str(path), "alpha": alpha, "limits": asdict(self._limits)}
+        answer, pixels = self._children.ask(
+            request,
+            self._limits.max_seconds,
+            check,
+            lambda what, memory, files: admit(what, memory),
+            lambda child, answer: (answer, self._pixels(child, answer)),
+        )
         if pixels is None:
             raise_fault(answer)
             raise crashed()
         admit("a picture", pixels.nbytes)
-        return Picture(pixels, name, answer["decoded"]["about"])
+        return Picture(pixels, about=answer["decoded"]["about"])
 
     def _pixels(self, child: "_PictureChild", answer: dict[str, Any]) -> Array | None:
         if "decoded" not in answer:
@@ -167,11 +183,8 @@ def _is_zip(path: Path) -> bool:
 def _inflate(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, out: BinaryIO, limits: PictureLimits) -> None:
     """Declared sizes are ignored: what comes out is counted. Raises InputTooLarge or CorruptInput."""
     size = 0
-    try:
-        with archive.open(entry) as source:
-            while chunk := source.read(CHUNK_BYTES):
-                size += out.write(chunk)
-                limits.check_file(size)
-    except BROKEN as error:
-        raise corrupt_zip() from error
+    with reading_zip(), archive.open(entry) as source:
+        while chunk := source.read(CHUNK_BYTES):
+            size += out.write(chunk)
+            limits.check_file(size)
     out.flush()

@@ -50,19 +50,7 @@ class Sandbox:
             "series_uid": series_uid,
             "limits": asdict(limits),
         }
-        child = self._children.take()
-        try:
-            answer = child.ask(request, limits.max_seconds, check, admit)
-        except BaseException:
-            child.kill()
-            raise
-        if answer.get("reusable"):
-            self._children.give_back(child)
-        else:
-            child.kill()
-            # The next job still finds SimpleITK loaded.
-            self.prewarm()
-        return _decoded(answer)
+        return _decoded(self._children.ask(request, limits.max_seconds, check, admit, lambda child, answer: answer))
 
     def close(self) -> None:
         self._children.close()

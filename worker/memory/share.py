@@ -51,7 +51,7 @@ class Memory:
 
 @dataclass
 class Share:
-    """Used by the run's thread alone."""
+    """Used by the run's threads, of which only one asks for more at a time."""
 
     memory: Memory
     extend: Callable[[float], object]

@@ -7,6 +7,7 @@ from typing import Any
 import orjson
 
 from fleet.errors import FleetError, InputError, storable
+from worker.contract import EncodedFile
 from worker.media.strict import strict
 
 
@@ -37,6 +38,8 @@ class ItemAnswers:
     many: bool
     #: What is true of all of them, for the top of the result.
     facts: dict[str, Any] = field(default_factory=dict)
+    #: Artifacts beside the previews.
+    files: list[EncodedFile] = field(default_factory=list)
 
 
 def item_of(answer: Answer) -> dict[str, Any]:

@@ -20,12 +20,15 @@ class Blocks:
         """Reads what earlier attempts have kept. Raises RunStopped, DependencyError."""
         self._count = count
         self._answers: dict[int, Answer] = {}
+        #: Of the lines that earlier attempts have kept.
+        self.kept_bytes = 0
         # A job of few is done before anybody could look.
         self._parts = progress.parts(_FORM) if count > BLOCK else None
         if self._parts is not None:
             for block in range(-(-count // BLOCK)):
-                lines = self._parts.read(block_name(block))
-                self._answers |= {answer.index: answer for answer in answers_in(lines or b"")}
+                lines = self._parts.read(block_name(block)) or b""
+                self.kept_bytes += len(lines)
+                self._answers |= {answer.index: answer for answer in answers_in(lines)}
 
     @property
     def done(self) -> int:

@@ -6,12 +6,11 @@ A task only says what it makes of one picture. One bad picture among many fails 
 the job. Pictures are decoded when their turn comes, so a job of thousands holds a few of them.
 """
 
-import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 from pydantic import Field
 
@@ -19,9 +18,11 @@ from fleet.contracts import Stage
 from fleet.cpus import usable_cpus
 from fleet.errors import FleetError, InputError
 from worker.contract import Model, Picture, Progress, TaskParams
-from worker.pictures.answers import Answer, Drawn, ItemAnswers
+from worker.pictures.answers import Answer, Drawn, ItemAnswers, lines_of
 from worker.pictures.blocks import Blocks
+from worker.pictures.ledger import SMALL_BYTES, Admit, Ledger
 from worker.pictures.quality import quality_of
+from worker.pictures.turns import Turns
 
 __all__ = ["Admit", "Answer", "Drawn", "Item", "ItemAnswers", "One", "PictureParams", "Pictures", "Stages", "each"]
 
@@ -29,15 +30,9 @@ __all__ = ["Admit", "Answer", "Drawn", "Item", "ItemAnswers", "One", "PicturePar
 Stages = Callable[[Stage], AbstractContextManager[None]]
 #: What a task makes of a picture: its answer, as JSON.
 One = Callable[[Picture, Stages], "dict[str, Any] | Drawn"]
-#: Up to here a run need not ask for memory.
-_SMALL_BYTES = 8 * 1024**2
 _MOST_LANES = 16
-
-
-class Admit(Protocol):
-    """Asks for memory: `what` begins the sentence of a refusal."""
-
-    def __call__(self, what: str, peak_bytes: int) -> None: ...
+#: What an answer takes in memory, and its JSON beside it at the end, to a byte of that: measured at up to 3.8, and 1.
+_OBJECTS_TO_JSON = 5
 
 
 @dataclass(frozen=True)
@@ -71,53 +66,93 @@ class PictureParams(TaskParams):
 
 
 def each(
-    pictures: Pictures, params: PictureParams, model: Model, progress: Progress, one: One, *, run_bytes: int = 0
+    pictures: Pictures,
+    params: PictureParams,
+    model: Model,
+    progress: Progress,
+    one: One,
+    *,
+    run_bytes: int = 0,
+    answer_bytes: int = 0,
+    held: Callable[[Picture], int] | None = None,
+    in_turn: bool = False,
 ) -> ItemAnswers:
     """Calls `one` for each picture, several at a time where there are many.
 
     run_bytes: memory that one call of `one` takes besides the picture: the model's `run_bytes`, and large arrays.
+    answer_bytes: what each answer takes until the end of the job; 0: that is counted as they come.
+    held: what it takes of a certain picture besides. in_turn: one at a time, for a `one` that has several threads.
 
     Raises the InputError of the only picture, and whatever is not the fault of a picture: ModelError, RunStopped,
     DependencyError.
     """
-    lanes = min(len(pictures.items), _MOST_LANES, max(model.at_once + 1, usable_cpus())) if pictures.many else 1
-    ledger = _Ledger(progress, pictures.scratch_bytes)
-    if run_bytes * lanes > _SMALL_BYTES:
-        ledger.take(f"work on {lanes} pictures at a time" if lanes > 1 else "work on a picture", run_bytes * lanes)
+    lanes = 1
+    if pictures.many and not in_turn:
+        lanes = min(len(pictures.items), _MOST_LANES, max(model.at_once + 1, usable_cpus()))
+        # Half is for the pictures.
+        lanes = max(1, min(lanes, progress.memory_bytes // max(1, 2 * run_bytes)))
+    ledger = Ledger(progress, pictures.scratch_bytes)
+    if (always := run_bytes * lanes + answer_bytes * len(pictures.items)) > SMALL_BYTES:
+        ledger.take(f"work on {lanes} pictures at a time" if lanes > 1 else "work on a picture", always)
 
     def answered(index: int, stages: Stages) -> Answer:
         item = pictures.items[index]
-        with ledger.part() as admit:
+        with ledger.part() as admit, ledger.part() as admit_work:
             with stages(Stage.DECODE):
                 picture = item.read(admit, progress.check)
+            if held is not None:
+                admit_work(f"work on a picture of {picture.size[0]} × {picture.size[1]} pixels", held(picture))
             made = one(picture, stages)
             result, png = (made.result, made.preview_png) if isinstance(made, Drawn) else (made, None)
             return Answer(index, item.name, _judged(result, picture, params), preview_png=png)
 
     if not pictures.many:
         return ItemAnswers([answered(0, progress.stage)], many=False)
-    return ItemAnswers(_side_by_side(pictures.items, lanes, answered, progress), many=True)
+    answers = _side_by_side(pictures.items, lanes, answered, progress, None if answer_bytes else ledger)
+    return ItemAnswers(answers, many=True)
 
 
 def _side_by_side(
-    items: Sequence[Item], lanes: int, answered: Callable[[int, Stages], Answer], progress: Progress
+    items: Sequence[Item],
+    lanes: int,
+    answered: Callable[[int, Stages], Answer],
+    progress: Progress,
+    ledger: Ledger | None,
 ) -> list[Answer]:
-    def caught(index: int) -> Answer:
+    """ledger: of what the answers take; None where that is known before."""
+    turns = Turns()
+
+    def tried(index: int, turn: AbstractContextManager[None]) -> tuple[Answer, int]:
+        """With the bytes that it takes until the job ends, about."""
         try:
-            progress.check()
-            return answered(index, lambda stage: nullcontext())
+            with turn:
+                progress.check()
+                answer = answered(index, lambda stage: nullcontext())
+                return answer, _OBJECTS_TO_JSON * len(lines_of([answer])) + len(answer.preview_png or b"")
         except FleetError as error:
             if not isinstance(error, InputError) and error.code != "result-not-finite":
                 raise
-            return Answer(index, items[index].name, error=error)
+            return Answer(index, items[index].name, error=error), 0
+
+    def made(index: int) -> tuple[Answer, int]:
+        answer, held = tried(index, turns.beside())
+        if lanes > 1 and answer.error is not None and answer.error.code == "not-enough-memory":
+            # Beside the others' pictures: that is no fault of this one.
+            answer, held = tried(index, turns.alone())
+        return answer, held
 
     blocks = Blocks(progress, len(items))
+    growth = _OBJECTS_TO_JSON * blocks.kept_bytes
     with progress.stage(Stage.INFER), ThreadPoolExecutor(lanes, "pictures") as pool:
         try:
             progress.advance(blocks.done, len(items))
-            for answer in pool.map(caught, blocks.missing()):
+            for answer, held in pool.map(made, blocks.missing()):
                 blocks.add(answer)
                 progress.advance(blocks.done, len(items))
+                growth += held
+                if ledger is not None and growth > SMALL_BYTES:
+                    ledger.take(f"the answers to {len(items):,} pictures", growth)
+                    growth = 0
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
@@ -130,42 +165,3 @@ def _judged(result: dict[str, Any], picture: Picture, params: PictureParams) -> 
     if warnings := picture.about.get("warnings"):
         more["warnings"] = list(warnings)
     return result | more
-
-
-class _Ledger:
-    """What all lanes of a run hold together, since a run has one request for memory."""
-
-    def __init__(self, progress: Progress, scratch_bytes: int) -> None:
-        self._progress = progress
-        self._scratch_bytes = scratch_bytes
-        self._lock = threading.Lock()
-        self._held = 0
-        self._asked = 0
-
-    def take(self, what: str, count: int) -> None:
-        with self._lock:
-            self._settle(what, self._held + count)
-
-    @contextmanager
-    def part(self) -> Iterator[Admit]:
-        """Of one picture; given back at the end of the block. A second request replaces the first."""
-        mine = 0
-
-        def admit(what: str, peak_bytes: int) -> None:
-            nonlocal mine
-            with self._lock:
-                self._settle(what, self._held - mine + peak_bytes)
-                mine = peak_bytes
-
-        try:
-            yield admit
-        finally:
-            with self._lock:
-                self._settle("", self._held - mine)
-
-    def _settle(self, what: str, held: int) -> None:
-        wanted = held if held > _SMALL_BYTES else 0
-        if wanted != self._asked:
-            self._progress.admit(what, wanted, scratch_bytes=self._scratch_bytes)
-            self._asked = wanted
-        self._held = held

@@ -17,7 +17,7 @@ from worker.pictures.recipe import CLIP_MEAN, CLIP_STD, HALF, IMAGENET_MEAN, IMA
 from worker.pictures.resize import Filter
 
 #: Pillow's numbers of its filters.
-_FILTERS: dict[int, Filter] = {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic", 4: "box", 5: "hamming"}
+FILTERS: dict[int, Filter] = {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic", 4: "box", 5: "hamming"}
 _HALF = {"image_mean": HALF, "image_std": HALF}
 _IMAGENET = {"image_mean": IMAGENET_MEAN, "image_std": IMAGENET_STD}
 _CLIP = {"image_mean": CLIP_MEAN, "image_std": CLIP_STD}
@@ -72,7 +72,7 @@ def of_transformers(said: Mapping[str, Any], file: str) -> Published:
     try:
         fields = _sized(family, told) | _levels(family, told)
         resample = int(told["resample"])
-        return Published(Recipe.model_validate(fields | {"kernel": _FILTERS[resample]}), file)
+        return Published(Recipe.model_validate(fields | {"kernel": FILTERS[resample]}), file)
     except (ValidationError, KeyError, TypeError, ValueError) as error:
         raise _unknown(f"{file} cannot be understood: {error}") from error
 
@@ -141,7 +141,7 @@ def of_timm(said: Mapping[str, Any], file: str) -> Published:
     try:
         _, height, width = said["input_size"]
         percent, mode = float(said.get("crop_pct") or 0.875), said.get("crop_mode") or "center"
-        kernel = said.get("interpolation") or "bilinear"
+        kernel = said.get("interpolation") or "bicubic"
         if mode not in ("center", "squash") or (mode == "center" and height != width):
             raise ValueError(f"crop_mode {mode!r} at {height} × {width}")
         grown = math.floor(height / percent), math.floor(width / percent)

@@ -13,6 +13,7 @@ import numpy as np
 from PIL import Image
 
 from worker.contract import Array
+from worker.pictures.on_disk import bands, is_on_disk, rows_of
 
 Filter = Literal["nearest", "bilinear", "bicubic", "lanczos", "box", "hamming"]
 _FILTERS: dict[Filter, Image.Resampling] = {
@@ -31,11 +32,12 @@ _ONE = 1 << _BITS
 def linear(array: Array, size: tuple[int, int]) -> Array:
     """As cv2.resize(array, size, interpolation=cv2.INTER_LINEAR): uint8 [h, w, 3] -> uint8 [height, width, 3].
 
-    size: (width, height). OpenCV does it where it is installed, some thirty times faster.
+    size: (width, height). OpenCV does it where it is installed, some thirty times faster; of a picture on disk only
+    the rows that it looks at are read, which OpenCV would not do.
     """
     if (array.shape[1], array.shape[0]) == size:
         return array
-    cv2 = _opencv()
+    cv2 = None if is_on_disk(array) else opencv()
     if cv2 is None:
         return linear_by_numpy(array, size)
     resized: Array = cv2.resize(np.ascontiguousarray(array), size, interpolation=cv2.INTER_LINEAR)
@@ -43,7 +45,7 @@ def linear(array: Array, size: tuple[int, int]) -> Array:
 
 
 @cache
-def _opencv() -> Any:
+def opencv() -> Any:
     """The optional extra, on one thread as everything that prepares a picture is; None where it is not installed."""
     try:
         cv2 = import_module("cv2")
@@ -51,6 +53,16 @@ def _opencv() -> Any:
         return None
     cv2.setNumThreads(1)
     return cv2
+
+
+def linear_into(array: Array, into: Array) -> None:
+    """`linear`, in place: fills `into`, uint8 [height, width, 3], which may be a part of a larger picture."""
+    height, width = into.shape[:2]
+    cv2 = None if is_on_disk(array) else opencv()
+    if cv2 is None or array.shape == into.shape:
+        into[...] = linear(array, (width, height))
+    else:
+        cv2.resize(np.ascontiguousarray(array), (width, height), dst=into, interpolation=cv2.INTER_LINEAR)
 
 
 def linear_by_numpy(array: Array, size: tuple[int, int]) -> Array:
@@ -65,7 +77,7 @@ def linear_by_numpy(array: Array, size: tuple[int, int]) -> Array:
     y0, y1, wy0, wy1 = _places(array.shape[0], height, whole_at_edges=False)
     # Only rows that are looked at are worth the work: far fewer than there are, when a large picture shrinks.
     used, place = np.unique(np.concatenate([y0, y1]), return_inverse=True)
-    rows = array[used]
+    rows = rows_of(array, used)
     across = rows[:, x0].astype(np.int32)
     across *= wx0[None, :, None]
     across += rows[:, x1].astype(np.int32) * wx1[None, :, None]
@@ -108,8 +120,16 @@ def pillow(
 ) -> Array:
     """As Pillow's Image.resize: uint8 [h, w, 3] -> uint8 [height, width, 3], averaging over what a pixel covers.
 
-    size: (width, height). box: (left, top, right, bottom) of the part of the source that is to fill it.
+    size: (width, height). box: (left, top, right, bottom) of the part of the source that is to fill it. A picture on
+    disk is worked on in bands; pixels may differ by a level or two of 255 then.
     """
     if box is None and (array.shape[1], array.shape[0]) == size:
         return array
+    if box is None and is_on_disk(array):
+        # Rows first, then columns: where Pillow does it the other way round pixels differ by a level or two.
+        narrow, top = Image.new("RGB", (size[0], array.shape[0])), 0
+        for band in bands(array):
+            narrow.paste(Image.fromarray(band).resize((size[0], len(band)), _FILTERS[kind]), (0, top))
+            top += len(band)
+        return np.asarray(narrow.resize(size, _FILTERS[kind]))
     return np.asarray(Image.fromarray(array).resize(size, _FILTERS[kind], box))

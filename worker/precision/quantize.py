@@ -51,7 +51,8 @@ def quantize(
     """Makes version `out` (the next free one) from `version` (the highest), both run and compared on `inputs`.
 
     Without `inputs` they are compared on random ones, which the report says. When the report does not agree nothing is
-    written. Raises NotFound, Conflict `version-exists`, ValidationFailed `calibration-needed` or `invalid-feeds`, and
+    written. Raises NotFound, Conflict `version-exists`, ValidationFailed `calibration-needed`, `several-graphs` or
+    `invalid-feeds`, and
     ModelError when the folder is no model's, the graph cannot be converted, or does not fit its task any more.
     """
     source, number = _versions(folder, version, out)
@@ -59,6 +60,12 @@ def quantize(
         raise ValidationFailed(
             "int8-static needs real inputs to find the ranges of the layers by: --calibration DIR|NPZ",
             code="calibration-needed",
+        )
+    if len(source.graphs) > 1:
+        raise ValidationFailed(
+            f"{source.key} is {len(source.graphs)} graphs, and one at a time is converted: put each into a folder of "
+            "its own, with `task: tensors`, and the new ones together again",
+            code="several-graphs",
         )
     setup = _setup(source, providers)
     before = Session(source.graph, setup, alone=lambda: False)

@@ -26,14 +26,14 @@ class ImageClassification:
     Params = ClassificationParams
 
     def run(self, media: Pictures, params: ClassificationParams, model: Model, progress: Progress) -> ItemAnswers:
-        """Raises ValidationFailed `class-unknown`, ModelError, and what is wrong with the only picture."""
+        """Raises ValidationFailed `class-unknown`, `views-unsupported`, ModelError, and the only picture's fault."""
         classifier = model.derived(Classifier)
-        classifier.check_mapping(params)
+        classifier.check_params(params)
 
         def one(picture: Picture, stages: Stages) -> dict[str, Any]:
             return classifier.classify(picture, params, model, stages)
 
-        return each(media, params, model, progress, one, run_bytes=classifier.run_bytes(model, progress))
+        return each(media, params, model, progress, one, run_bytes=classifier.run_bytes(params, model, progress))
 
     def check(self, model: Model) -> Iterator[str]:
         """Feeds it a black picture, and holds the names of the classes against the graph."""

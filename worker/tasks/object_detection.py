@@ -2,6 +2,8 @@
 
     picture -> the family's resizing -> one run -> the family's decoding -> clipped, named, as shares of the picture
 
+or, where a request wants that, parts and views of the picture one by one (worker/detection/looking.py).
+
 Each family is a file of `worker/detection/families/`; see docs/how-to/detect-objects.md.
 """
 
@@ -15,6 +17,7 @@ from worker.contract import Model, Picture, Progress
 from worker.detection.answer import answer_of
 from worker.detection.detector import Detector
 from worker.detection.drawing import drawn
+from worker.detection.looking import Looking, Steps
 from worker.detection.params import DetectionParams
 from worker.detection.settings import DetectionSettings
 from worker.pictures.items import Drawn, ItemAnswers, Pictures, Stages, each
@@ -47,15 +50,30 @@ class ObjectDetection:
                 code="too-many-previews",
             )
         detector = model.derived(Detector)
-        wanted = detector.wanted(params, self._confidence)
+        run_bytes = detector.run_bytes(model, progress)
+        # Half of it: the picture and what is cut out of it take their part, too.
+        room = progress.memory_bytes // 2 // max(1, run_bytes)
+        looking = Looking.of(detector, model, params, self._confidence, room)
+        steps = Steps(progress, len(media.items))
         names = {**detector.names, **detector.renamed(params.class_mapping)}
 
         def one(picture: Picture, stages: Stages) -> dict[str, Any] | Drawn:
-            found = detector.find(picture, wanted, model, stages)
+            found = looking.find(picture, stages, steps.of_picture())
             answer = answer_of(found, picture.size, names)
+            if not looking.plain:
+                answer["looks"] = looking.told(picture)
             return Drawn(answer, drawn(picture, found, names)) if params.preview else answer
 
-        return each(media, params, model, progress, one, run_bytes=detector.run_bytes(model, progress))
+        return each(
+            media,
+            params,
+            model,
+            progress,
+            one,
+            run_bytes=looking.lanes * run_bytes,
+            held=looking.held,
+            in_turn=not looking.plain,
+        )
 
     def check(self, model: Model) -> Iterator[str]:
         """Recognises the family, and holds the names of the classes against the graph."""

@@ -16,7 +16,7 @@ from worker.text.settings import EmbeddingSettings
 from worker.text.tokens import TextTokenizer, Tokens
 
 _IDS, _MASK, _TYPES, _POSITIONS = "input_ids", "attention_mask", "token_type_ids", "position_ids"
-_OUTPUTS = ("sentence_embedding", "last_hidden_state", "token_embeddings")
+_OUTPUTS = ("sentence_embedding", "text_embeds", "last_hidden_state", "token_embeddings")
 #: In this order: what sentence-transformers tries for a query and for a passage.
 _PROMPTS = {"query": ("query",), "passage": ("document", "passage", "corpus"), None: ()}
 

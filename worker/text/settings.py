@@ -23,7 +23,7 @@ class EmbeddingSettings(TaskSettings):
     """Whatever is not said here is taken from the files that the model was published with."""
 
     tokenizer: InnerPath = "tokenizer.json"
-    #: The graph's output; without it the one named `sentence_embedding`, `last_hidden_state` or `token_embeddings`.
+    #: The graph's output; without it `sentence_embedding`, `text_embeds`, `last_hidden_state` or `token_embeddings`.
     output: str | None = None
     #: From the vectors of the tokens to that of the text; `none` where the graph has done it.
     pooling: Pooling | None = None

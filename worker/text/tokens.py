@@ -62,7 +62,14 @@ class TextTokenizer:
         self.sha256 = file_digest(path)
         #: Of what a text is filled up with; the mask says that it is nothing.
         self.pad_id: int = pad_id if pad_id is not None else (padding or {}).get("pad_id", 0)
+        #: Whether the tokenizer's own file says what fills up.
+        self.pads = padding is not None
         self.highest_id: int = max(self._tokenizer.get_vocab(with_added_tokens=True).values(), default=-1)
+
+    def id_of(self, token: Any) -> int | None:
+        """Of a token by its name; None where the vocabulary has none of it."""
+        found: int | None = self._tokenizer.token_to_id(token) if isinstance(token, str) else None
+        return found
 
     def tokenize(
         self, texts: Texts, truncate: Truncation, where: Callable[[int], str], *, prompt: str = "", first: int = 0
@@ -70,7 +77,7 @@ class TextTokenizer:
         """The ids of each text; `prompt` is put before texts, never before ids, which are fed as they are.
 
         For messages: `first` is the number of the first text, and `where` tells the pointer to a text by its number.
-        Raises ValidationFailed: `text-too-long`, `text-empty`, `token-id-invalid`.
+        Raises ValidationFailed: `text-too-long`, `text-empty`, `token-id-invalid`; ModelError `tokenizer-invalid`.
         """
         if not texts:
             return Tokens([], 0)
@@ -81,7 +88,12 @@ class TextTokenizer:
     def _tokenized(self, texts: Sequence[str], truncate: Truncation, where: Callable[[int], str], first: int) -> Tokens:
         found, truncated = [], 0
         shared_out = len(texts) >= _SHARED_OUT
-        encodings = self._tokenizer.encode_batch_fast(texts) if shared_out else map(self._tokenizer.encode, texts)
+        try:
+            one, many = self._tokenizer.encode, self._tokenizer.encode_batch_fast
+            encodings = many(texts) if shared_out else [*map(one, texts)]
+        except Exception as error:
+            # The library raises nothing more special, for instance where the token for unknown words is not there.
+            raise ModelError(f"the model's tokenizer cannot read a text: {error}", code="tokenizer-invalid") from error
         for n, encoding in enumerate(encodings, first):
             ids = encoding.ids
             if len(ids) > self.max_tokens:

@@ -93,6 +93,18 @@ def test_many_texts_are_several_jobs_and_come_back_in_order(scene: Scene) -> Non
     eventually(lambda: success_of(scene) == 1)
 
 
+def test_a_request_whose_job_a_crash_of_the_record_took_is_told_to_come_again(scene: Scene) -> None:
+    """Nothing of it had reached the disk, and nothing had run."""
+    with scene.standstill(), ThreadPoolExecutor(1) as thread:
+        asking = thread.submit(scene.ask, ["the red cat"])
+        eventually(lambda: len(scene.jobs()) == 1)
+        scene.door.core.database.run("DELETE FROM job")
+        answer = asking.result(timeout=30)
+    assert answer.status_code == 503
+    assert "send the request again" in answer.json()["error"]["message"]
+    np.testing.assert_allclose(vectors(scene.ask(["the red cat"])), [expected("the red cat")], atol=1e-6)
+
+
 def test_a_part_that_fails_names_the_text_of_the_request_and_ends_the_others(scene: Scene) -> None:
     texts = ANIMALS * 220
     texts[1900] = "red " * MAX_TOKENS

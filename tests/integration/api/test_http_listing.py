@@ -83,6 +83,7 @@ def test_a_failed_job_tells_why_and_has_no_result(door: Door) -> None:
         "code": "truncated-gzip",
         "message": "cut short",
         "retryable": False,
+        "input_at_fault": True,
         "facts": {"at": 7},
     }
     answer = door.http.get(f"/api/v1/jobs/{job}/result")

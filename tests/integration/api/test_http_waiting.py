@@ -1,13 +1,18 @@
 """Prefer: wait=N: the answer comes with the end of the job, and no thread is held meanwhile."""
 
 import time
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from uuid import UUID
 
 import httpx
+import pytest
 import redis
 from pydantic import SecretStr
 
 from fleet.broker import ENDED_CHANNEL
+from fleet.contracts import Job
+from fleet.job_news import news_of
 from fleet.job_values import Standing
 from fleet.settings import Settings
 from tests.support.front_door import Door, card, front_door
@@ -55,6 +60,53 @@ def test_a_lost_word_costs_a_waiter_only_a_moment(door: Door) -> None:
     with ThreadPoolExecutor(1) as thread:
         answer = ended_while_waiting(door, thread.submit(door.submit, WAIT), tell=False)
     assert (answer.status_code, answer.json()["state"]) == (200, "succeeded")
+
+
+def told_while_waiting(door: Door, news: Callable[[Job], bytes]) -> tuple[Job, httpx.Response]:
+    """The one job of the door, and the answer to its submit, which waited until that was told of its end."""
+    eventually(lambda: subscribers(door) == 1)
+    deaf_to_the_record(door)
+    with ThreadPoolExecutor(1) as thread:
+        waiting = thread.submit(door.submit, WAIT)
+        eventually(lambda: door.http.get("/api/v1/jobs?state=queued").json()["jobs"] and listeners(door))
+        (job,) = door.http.get("/api/v1/jobs?state=queued").json()["jobs"]
+        ended = door.run(job["id"], tell=False)
+        door.core.broker.tell_ended(ended.id, ended.state, news(ended))
+        return ended, waiting.result(timeout=30)
+
+
+def test_what_the_worker_tells_is_what_the_record_holds_and_nobody_reads_it_again(
+    door: Door, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unread(asked: Sequence[UUID]) -> dict[UUID, Job]:
+        raise AssertionError(f"{asked} are read again")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(door.core.waiters.reader, "_read", unread)
+        job, answer = told_while_waiting(door, lambda job: news_of(job.model_copy(update={"inputs": []})))
+    assert (answer.status_code, answer.json()["state"]) == (200, "succeeded")
+    kept = door.http.get(f"/api/v1/jobs/{job.id}").json()
+    assert kept["inputs"]
+    assert {**answer.json(), "inputs": kept["inputs"]} == kept
+
+
+@pytest.mark.parametrize("news", [b"", b"{}", b"nothing that could be read"])
+def test_what_is_told_and_not_understood_is_read_from_the_record(door: Door, news: bytes) -> None:
+    _, answer = told_while_waiting(door, lambda _: news)
+    assert (answer.status_code, answer.json()["result"]) == (200, {"text": "done"})
+
+
+def test_the_word_of_a_worker_of_the_version_before_wakes_a_waiter_too(door: Door) -> None:
+    eventually(lambda: subscribers(door) == 1)
+    deaf_to_the_record(door)
+    job = door.accepted()
+    with ThreadPoolExecutor(1) as thread:
+        waiting = thread.submit(door.http.get, f"/api/v1/jobs/{job['id']}", headers=WAIT)
+        eventually(lambda: listeners(door))
+        door.run(job["id"], tell=False)
+        with redis.Redis.from_url(door.core.settings.redis_url.get_secret_value()) as client:
+            client.publish(ENDED_CHANNEL, f"{job['id']} succeeded")
+        assert waiting.result(timeout=30).json()["state"] == "succeeded"
 
 
 def test_a_reader_may_wait_too(door: Door) -> None:

@@ -68,6 +68,15 @@ def test_a_large_picture_becomes_an_upload_of_its_job(picture_door: Door) -> Non
     assert (deletion.status_code, deletion.json()["code"]) == (409, "upload-in-use")
 
 
+def test_of_many_small_pictures_the_row_takes_some(picture_door: Door) -> None:
+    """A page of two hundred rows is read at once."""
+    small = {"data": base64_of(bytes(60_000))}
+    found = stored(picture_door, send(picture_door, *[small] * 10))
+    assert [item.inline is not None for item in found] == [True] * 8 + [False] * 2
+    answer = send(picture_door, *[small] * 10, model="text")
+    assert (answer.status_code, answer.json()["code"]) == (413, "input-too-large")
+
+
 def test_what_is_no_picture_stays_small(picture_door: Door) -> None:
     answer = send(picture_door, {"data": base64_of(bytes(70_000))}, model="text")
     assert (answer.status_code, answer.json()["code"]) == (413, "input-too-large")

@@ -11,14 +11,16 @@ from contextlib import contextmanager
 from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import pytest
 from pydantic import SecretStr
 
 from api.measures import Measures
+from api.webhook_bodies import WebhookBodies
 from api.webhook_sender import MAX_TRIES, MAX_TRIES_PER_HOST, WebhookSender
 from fleet.addresses import Reach
-from fleet.contracts import Callback
+from fleet.contracts import Callback, Job
 from fleet.database import Database
 from fleet.job_values import Ending
 from fleet.jobs import JobStore
@@ -47,6 +49,10 @@ def store(database: Database) -> WebhookStore:
     return WebhookStore(database)
 
 
+def unasked(job_id: UUID, tenant: str) -> Job:
+    raise AssertionError(f"Fleet's own body is made without its job, and not of {job_id} of {tenant}")
+
+
 @contextmanager
 def sending(
     store: WebhookStore, outward: Outward | None = None, *, timeout_s: float = 20.0, keys: WebhookKeys = KEYS
@@ -56,7 +62,7 @@ def sending(
         keys=keys,
         outward=outward or Outward(LOOPBACK),
         measures=Measures(),
-        public_url=None,
+        bodies=WebhookBodies(unasked, None),
         timeout_s=timeout_s,
         retention_s=86400.0,
     )

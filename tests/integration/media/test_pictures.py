@@ -1,8 +1,13 @@
 """Pictures from strangers, decoded in a process of their own: each becomes upright RGB, or a clear error."""
 
+import threading
 import zipfile
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,8 +16,9 @@ from PIL import Image
 from fleet.errors import InputError, InputTooLarge, RunStopped, UnsupportedMedia
 from tests.support.pictures import encoded, noise, png_bomb, webp_bomb, with_orientation
 from worker.contract import Array, Picture, Source
+from worker.media.child import Children
 from worker.media.picture_limits import PictureLimits
-from worker.media.pictures import PictureReader
+from worker.media.pictures import PictureReader, _PictureChild
 from worker.pictures.items import Pictures
 
 LIMITS = PictureLimits(max_bytes=2_000_000, max_pixels=4_000_000, max_aspect=50, max_files=50, max_seconds=20)
@@ -48,7 +54,7 @@ def pictures(reader: PictureReader, tmp_path: Path) -> Callable[..., Pictures]:
 @pytest.fixture
 def read(pictures: Callable[..., Pictures]) -> Read:
     def call(content: bytes, alpha: str = "white") -> Picture:
-        return pictures(content, alpha=alpha).items[0].read(lambda what, peak: None, nothing)
+        return pictures(content, alpha=alpha).items[0].read(lambda what, peak, scratch=0: None, nothing)
 
     return call
 
@@ -106,6 +112,27 @@ def test_a_tiff_is_turned_once(read: Read) -> None:
     picture = read(encoded(noise(40, 24), "TIFF", tiffinfo={274: 6}))
     np.testing.assert_array_equal(picture.array, noise(40, 24).transpose(1, 0, 2)[:, ::-1])
     assert picture.about["orientation"] == 6
+
+
+@pytest.mark.parametrize("mode", ["L", "P", "CMYK", "RGBA", "I;16"])
+@pytest.mark.parametrize("orientation", [5, 6, 7, 8])
+def test_a_tiff_on_its_side_is_turned_whatever_its_pixels_are(read: Read, mode: str, orientation: int) -> None:
+    """Pillow maps these into memory when it is given a path, and takes the rows of the turned picture for theirs."""
+    deep = (np.arange(24 * 40, dtype=np.uint16) * 67).reshape(24, 40)
+    lying = Image.fromarray(deep) if mode == "I;16" else Image.fromarray(noise(40, 24)).convert(mode)
+    flat = read(encoded(lying, "TIFF")).array
+    upended = flat.transpose(1, 0, 2)
+    shown = {5: upended, 6: upended[:, ::-1], 7: upended[::-1, ::-1], 8: upended[::-1]}[orientation]
+    np.testing.assert_array_equal(read(encoded(lying, "TIFF", tiffinfo={274: orientation})).array, shown)
+
+
+def test_a_deep_tiff_whose_zeros_are_white_is_shown_so(read: Read) -> None:
+    """Pillow turns over 8 bits, when it reads and when it writes, and leaves 16 as they are."""
+    grey = np.full((10, 20), 0x4000, np.uint16)
+    grey[:, 10:] = 0
+    picture = read(encoded(Image.fromarray(grey), "TIFF", tiffinfo={262: 0})).array
+    assert picture[5, 5].tolist() == [0xBF] * 3
+    assert picture[5, 15].tolist() == [255] * 3
 
 
 @pytest.mark.parametrize("orientation", [0, 9, 99])
@@ -183,6 +210,8 @@ def test_a_colour_profile_changes_nothing(read: Read, profile: bytes) -> None:
         (encoded(noise(300, 200), "BMP")[:5000], "corrupt-picture"),
         (encoded(noise(), "PPM"), "not-a-picture"),
         (encoded(Image.fromarray(np.ones((4, 4), np.float32)), "TIFF"), "unsupported-pixels"),
+        (encoded(Image.fromarray(np.full((4, 4), 200, np.int32)), "TIFF"), "unsupported-pixels"),
+        (encoded(Image.fromarray(np.full((4, 4), 1 << 20, np.int32)), "TIFF"), "unsupported-pixels"),
         (png_bomb(30_000, 30_000), "too-many-pixels"),
         (png_bomb(2_000, 2_100), "too-many-pixels"),
         (webp_bomb(16_000, 16_000), "too-many-pixels"),
@@ -215,7 +244,7 @@ def test_a_bomb_takes_no_memory_to_speak_of(reader: PictureReader, tmp_path: Pat
     (tmp_path / "bomb.png").write_bytes(png_bomb(30_000, 30_000))
     with pytest.raises(InputTooLarge):
         reader.pictures([Source(tmp_path / "bomb.png", "", "")]).items[0].read(
-            lambda what, peak: asked.append(peak), nothing
+            lambda what, peak, scratch=0: asked.append(peak), nothing
         )
     assert asked == []
 
@@ -224,11 +253,11 @@ def test_memory_is_asked_for_before_a_large_picture_is_decoded(reader: PictureRe
     (tmp_path / "large.png").write_bytes(encoded(np.zeros((1900, 2000, 3), np.uint8), "PNG"))
     item = reader.pictures([Source(tmp_path / "large.png", "", "")]).items[0]
     asked: list[int] = []
-    assert item.read(lambda what, peak: asked.append(peak), nothing).size == (2000, 1900)
+    assert item.read(lambda what, peak, scratch=0: asked.append(peak), nothing).size == (2000, 1900)
     assert asked[0] > 4 * 1900 * 2000
     assert asked[-1] == 3 * 1900 * 2000
 
-    def refuse(what: str, peak: int) -> None:
+    def refuse(what: str, peak_bytes: int, scratch_bytes: int = 0) -> None:
         raise InputTooLarge(f"{what} does not fit", code="not-enough-memory")
 
     with pytest.raises(InputTooLarge, match="2000 × 1900 pixels does not fit"):
@@ -240,7 +269,7 @@ def test_a_stopped_run_ends_the_decoding(pictures: Callable[..., Pictures]) -> N
         raise RunStopped("cancelled", code="cancelled")
 
     with pytest.raises(RunStopped):
-        pictures(encoded(noise(), "PNG")).items[0].read(lambda what, peak: None, stopped)
+        pictures(encoded(noise(), "PNG")).items[0].read(lambda what, peak, scratch=0: None, stopped)
 
 
 def test_one_input_is_no_list(pictures: Callable[..., Pictures]) -> None:
@@ -270,7 +299,7 @@ def test_a_zip_is_as_many_items_as_it_holds_files(pictures: Callable[..., Pictur
     codes = []
     for item in found.items:
         try:
-            codes.append(item.read(lambda what, peak: None, nothing).name)
+            codes.append(item.read(lambda what, peak, scratch=0: None, nothing).name)
         except InputError as error:
             codes.append(error.code)
     assert codes == ["a/cat.png", "not-a-picture", "too-many-bytes", "nested-archive"]
@@ -299,6 +328,31 @@ def test_an_unusable_zip_is_refused_whole(
     assert caught.value.code == code
 
 
+def test_an_entry_that_lies_nowhere_fails_alone(pictures: Callable[..., Pictures], tmp_path: Path) -> None:
+    """Not as a fault of the worker's disk: that would end the whole job, and be tried again."""
+    content = bytearray(zipped(tmp_path / "a.zip", {"a.png": b"x" * 100, "b.png": encoded(noise(), "PNG")}))
+    end = content.rfind(b"PK\x05\x06")
+    directory = int.from_bytes(content[end + 16 : end + 20], "little")
+    # All places are counted from here, so that the first entry's is before the file's beginning.
+    content[end + 16 : end + 20] = (directory + 50).to_bytes(4, "little")
+    with pytest.raises(InputError) as caught:
+        pictures(bytes(content)).items[0].read(lambda what, peak, scratch=0: None, nothing)
+    assert caught.value.code == "corrupt-zip"
+
+
+def test_the_directory_of_a_zip_is_not_read_where_no_zip_needs_so_much(
+    pictures: Callable[..., Pictures], tmp_path: Path
+) -> None:
+    content = zipped(tmp_path / "a.zip", {"a": b""})
+    begin, end = content.find(b"PK\x01\x02"), content.rfind(b"PK\x05\x06")
+    entries = content[begin:end] * 10_000
+    ending = content[end : end + 12] + len(entries).to_bytes(4, "little") + content[end + 16 :]
+    with pytest.raises(InputTooLarge) as caught:
+        pictures(content[:begin] + entries + ending)
+    assert caught.value.code == "too-many-files"
+    assert "directory" in caught.value.message
+
+
 def test_a_cut_off_zip_is_refused(pictures: Callable[..., Pictures], tmp_path: Path) -> None:
     with pytest.raises(InputError) as caught:
         pictures(zipped(tmp_path / "a.zip", {"a.png": encoded(noise(), "PNG")})[:-30])
@@ -309,7 +363,55 @@ def test_an_input_that_was_not_fetched_fails_alone(reader: PictureReader, tmp_pa
     (tmp_path / "a.png").write_bytes(encoded(noise(), "PNG"))
     lost = Source(tmp_path / "b", "b", "", fault=UnsupportedMedia("gone", code="url-not-served"))
     first, second = reader.pictures([Source(tmp_path / "a.png", "a", ""), lost]).items
-    array: Array = first.read(lambda what, peak: None, nothing).array
+    array: Array = first.read(lambda what, peak, scratch=0: None, nothing).array
     assert array.shape == (43, 61, 3)
     with pytest.raises(UnsupportedMedia, match="gone"):
-        second.read(lambda what, peak: None, nothing)
+        second.read(lambda what, peak, scratch=0: None, nothing)
+
+
+def asked_of(path: Path, content: bytes) -> dict[str, object]:
+    path.write_bytes(content)
+    return {"path": str(path), "alpha": "white", "limits": asdict(LIMITS)}
+
+
+def unasked(what: str, memory: int, files: int) -> None:
+    pass
+
+
+def width(child: _PictureChild, answer: dict[str, Any]) -> int:
+    return int(answer["decoded"]["width"])
+
+
+def test_more_readers_than_cores_share_the_children_that_there_are(tmp_path: Path) -> None:
+    """To start one costs as much as decoding fifty photographs."""
+    started = []
+
+    def start() -> _PictureChild:
+        started.append(_PictureChild(tmp_path))
+        return started[-1]
+
+    request = asked_of(tmp_path / "a.png", encoded(noise(), "PNG"))
+    children = Children(start, 2, patience_s=60)
+    with ThreadPoolExecutor(8) as pool:
+        asked = [pool.submit(children.ask, request, 20, nothing, unasked, width) for _ in range(24)]
+        assert [answer.result() for answer in asked] == [61] * 24
+    assert len(started) == 2
+    children.close()
+
+
+def test_who_waits_too_long_for_a_child_gets_one_more(tmp_path: Path) -> None:
+    """The one at work may wait for memory that the waiting run holds."""
+    children, freed = Children(partial(_PictureChild, tmp_path), 1, patience_s=0.01), threading.Event()
+    large, small = (
+        asked_of(tmp_path / f"{side}.png", encoded(noise(side, side), "PNG", compress_level=1)) for side in (1500, 50)
+    )
+
+    def admit(what: str, memory: int, files: int) -> None:
+        assert freed.wait(20)
+
+    with ThreadPoolExecutor(1) as pool:
+        first = pool.submit(children.ask, large, 20, nothing, admit, width)
+        assert children.ask(small, 20, nothing, admit, width) == 50
+        freed.set()
+        assert first.result() == 1500
+    children.close()

@@ -128,6 +128,10 @@ def test_parts_hinge_on_everything_that_they_come_of(scene: Sweeping, model: Loa
     changed = make_model(tmp_path / "changed")
     (changed / "1" / "tokenizer_config.json").write_text(json.dumps({"model_max_length": 5}))
     others.append(of(model=loaded(changed)))
+    # What all versions share lies beside them.
+    shared = make_model(tmp_path / "shared")
+    (shared / "preprocessor_config.json").write_text("{}")
+    others.append(of(model=loaded(shared)))
     assert len({of(), *others}) == len(others) + 1
 
     later = job.model_copy(update={"attempt": 7, "forgiven": 2, "queue": "gpu.bulk.low"})

@@ -69,6 +69,12 @@ def test_a_redirect_to_a_file_is_refused(fetch: Fetch, site: Site) -> None:
     assert refusal(fetch, f"{site.url}/moved").code == "url-refused"
 
 
+@pytest.mark.parametrize("target", ["https://[bad", "//[::1", "", "https://a\\b/", "https://user:word@example.org/"])
+def test_a_redirect_to_what_is_no_url_is_refused(fetch: Fetch, site: Site, target: str) -> None:
+    site.redirect("/moved", target)
+    assert refusal(fetch, f"{site.url}/moved").code == "url-refused"
+
+
 def test_redirects_in_a_circle_end(fetch: Fetch, site: Site) -> None:
     site.redirect("/moved", "/moved")
     assert refusal(fetch, f"{site.url}/moved").code == "url-refused"

@@ -12,6 +12,7 @@ import pytest
 from fleet.contracts import Job, JobInput, JobState, ObjectRef, ResultKind, Stage
 from fleet.database import Database
 from fleet.errors import CorruptInput, DependencyError, GeometryError, ModelError
+from fleet.job_news import as_told
 from fleet.job_values import Claim
 from fleet.jobs import JobStore
 from fleet.objects import ObjectStore
@@ -278,7 +279,7 @@ def test_input_that_cannot_be_read_for_long_goes_back_and_leaves_its_place_to_ot
         raise DependencyError("away", code="object-store-unavailable")
 
     monkeypatch.setattr(ObjectStore, "fetch", away)
-    monkeypatch.setattr("worker.runner._FETCH_PATIENCE_S", 0.1)
+    monkeypatch.setattr("worker.inputs._PATIENCE_S", 0.1)
     stored = ObjectRef(bucket=bench.objects.bucket, key="uploads/default/x/y", size=1)
     after = bench.run(bench.submit(inputs=[JobInput(object=stored)]))
     assert after.state is JobState.QUEUED
@@ -340,4 +341,7 @@ def test_waiters_are_told_when_a_job_ends(bench: Bench, settings: Settings) -> N
         give_up = time.monotonic() + 5
         while word is None and time.monotonic() < give_up:
             word = channel.get_message(timeout=0.5)
-        assert word["data"].decode() == f"{ended.id} succeeded"
+        job_id, state, news = word["data"].split(b" ", 2)
+        assert (job_id.decode(), state.decode()) == (str(ended.id), "succeeded")
+        submitted = ended.model_copy(update={"state": JobState.QUEUED, "revision": 0, "result": None, "timings": {}})
+        assert as_told(submitted, news) == ended

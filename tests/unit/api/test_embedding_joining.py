@@ -12,7 +12,7 @@ from api.embedding_joining import Joining
 from api.embedding_sizes import Sizes
 from api.submission import Caller
 from fleet.contracts import JobError, PriorityName
-from fleet.embeddings import EmbeddingResult, JobParams, Refusal
+from fleet.embeddings import EmbeddingResult, JobParams, Refusal, fault
 from fleet.errors import FleetError, ModelError, NoCapableWorker, RunStopped, TooManyWaiting, ValidationFailed
 from tests.support.ended_job import ended
 
@@ -281,6 +281,25 @@ def test_an_unforeseen_error_reaches_everybody() -> None:
         jobs.go.set()
         errors = await asyncio.gather(*asked, return_exceptions=True)
         assert [type(error) for error in errors] == [LookupError] * 5
+
+    scene(check)
+
+
+def test_a_model_that_takes_few_texts_refuses_one_joined_job_and_no_more() -> None:
+    def act(wanted: Wanted) -> Answer:
+        if len(wanted.texts) > 2:
+            raise fault("too many", code="too-many-texts", where="#/input", count=len(wanted.texts), most=2)
+        return answered(wanted)
+
+    async def check() -> None:
+        jobs = Jobs(act)
+        joining = Joining(jobs.run, Sizes())
+        jobs.go.set()
+        await asyncio.gather(*asking(joining, *(wanted(text) for text in "12345")))
+        assert jobs.begun == [["1"], ["2"], ["3", "4", "5"], ["3"], ["4"], ["5"]]
+        answers = await asyncio.gather(*asking(joining, *(wanted(text) for text in "123456")))
+        assert jobs.begun[6:] == [["1"], ["2"], ["3", "4"], ["5", "6"]]
+        assert [numbers(answer) for answer in answers] == [[1], [2], [3], [4], [5], [6]]
 
     scene(check)
 

@@ -87,6 +87,7 @@ def test_a_job_that_fails_leaves_no_file(fleet: Fleet, server: ProtocolServer, t
         (["a text", "--no-wait"], 2, "options of a file"),
         (["a text", "--first", "0"], 2, "options of a file"),
         (["FILE", "FILE", "--label", "of=me"], 2, "options of a file"),
+        (["FILE", "FILE"], 2, "is a file: one that ends in .jsonl"),
     ],
 )
 def test_what_cannot_be_done_is_told_before_anything_is_sent(

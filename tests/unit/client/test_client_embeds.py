@@ -72,6 +72,20 @@ def test_a_small_file_is_saved_as_well(fleet: Client, server: ProtocolServer, tm
     np.testing.assert_array_equal(np.load(fleet.save_embeddings(fleet.job(JOB_ID), tmp_path / "v.npy")), VECTORS)
 
 
+def test_some_of_the_vectors_are_a_slice() -> None:
+    found = Embeddings(2, normalized=False, total_tokens=0, truncated=0, data=np.arange(6, dtype="<f4").tobytes())
+    assert found[1:] == [[2.0, 3.0], [4.0, 5.0]]
+    assert found[::-2] == [[4.0, 5.0], [0.0, 1.0]]
+    assert found[3:] == []
+
+
+def test_vectors_whose_artifact_the_job_does_not_have_are_missed_by_name(fleet: Client, server: ProtocolServer) -> None:
+    result = {"count": 3, "dimensions": 4, "artifact": "embeddings.npy", "offset": 128}
+    server.states = [server.job("succeeded", result=result)]
+    with pytest.raises(TransferFailed, match=r"has no artifact 'embeddings\.npy'"):
+        fleet.embed("red", model="m")
+
+
 def test_too_few_bytes_are_no_vectors(fleet: Client, server: ProtocolServer) -> None:
     server.states = [ended(server, count=4)]
     with pytest.raises(TransferFailed, match="48 bytes are not 4 vectors of 4"):

@@ -15,11 +15,11 @@ from fleet_client.retry import Retries, parse_retry_after
 
 EXPORTS = {
     "APIError", "Artifact", "Callback", "ChecksumMismatch", "Client", "Conflict", "ConnectionFailed", "Embeddings",
-    "FleetError", "FleetStatus", "Forbidden", "Forecast", "ImportFailed",
-    "Input", "InputUnusable", "InvalidRequest", "Job", "JobCancelled", "JobEnded", "JobExpired", "JobFailed",
-    "JobFault", "JobRecord", "JobState", "Model", "ModelFiles", "ModelHealth", "ModelMetrics", "ModelOnWorker",
-    "ModelStatus", "ModelUsage", "ModelVersion", "ModelVersionStatus", "NotFound", "ObjectRef", "Quantiles",
-    "QueueStatus", "QueuesStatus", "RanOn", "Retries", "RunningStatus", "Timeout", "TooLarge",
+    "FleetError", "FleetStatus", "Forbidden", "Forecast", "ImportFailed", "Input", "InputUnusable",
+    "InvalidRequest", "ItemFault", "Job", "JobCancelled", "JobEnded", "JobExpired", "JobFailed", "JobFault",
+    "JobItem", "JobRecord", "JobState", "Model", "ModelFiles", "ModelHealth", "ModelMetrics", "ModelOnWorker",
+    "ModelStatus", "ModelUsage", "ModelVersion", "ModelVersionStatus", "NotFound", "ObjectPrefix", "ObjectRef",
+    "Quantiles", "QueueStatus", "QueuesStatus", "RanOn", "Retries", "RunningStatus", "Timeout", "TooLarge",
     "TooManyRequests", "Transfer", "TransferFailed", "Unauthorized", "Unavailable", "Upload", "WebhookDelivery",
     "WebhookTry", "WorkerStatus",
 }  # fmt: skip

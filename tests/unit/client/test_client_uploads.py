@@ -182,6 +182,33 @@ def test_a_folder_without_dicom_files_is_refused(fleet: Client, server: Protocol
     assert server.api.seen == []
 
 
+def test_a_folder_of_pictures_is_sent_as_one_archive_of_them(
+    fleet: Client, server: ProtocolServer, tmp_path: Path
+) -> None:
+    photos = tmp_path / "photos"
+    (photos / "deeper").mkdir(parents=True)
+    pictures = {
+        "b.jpg": b"\xff\xd8\xff\xe0" + bytes(70_000),
+        "deeper/a.webp": b"RIFF\x10\0\0\0WEBPVP8 ",
+        "z": b"\x89PNG\r\n\x1a\n...",
+    }
+    for name, content in pictures.items():
+        (photos / name).write_bytes(content)
+    (photos / "notes.txt").write_bytes(b"not a picture")
+    assert fleet.upload(photos).name == "photos.zip"
+    with zipfile.ZipFile(io.BytesIO(server.objects["upload-1/0"])) as archive:
+        names = archive.namelist()
+        assert {name: archive.read(name) for name in names} == pictures
+    assert names == ["b.jpg", "z", "deeper/a.webp"]
+
+
+@pytest.mark.parametrize("place", ["s3://", "s3://bucket", "s3://bucket/", "S3:///key"])
+def test_a_place_in_the_store_needs_a_bucket_and_a_key(fleet: Client, server: ProtocolServer, place: str) -> None:
+    with pytest.raises(InputUnusable, match="names no object"):
+        fleet.submit(None, [place], model="m")
+    assert server.api.seen == []
+
+
 def test_what_cannot_be_read_is_refused_before_anything_is_sent(
     fleet: Client, server: ProtocolServer, tmp_path: Path
 ) -> None:

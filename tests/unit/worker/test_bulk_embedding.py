@@ -63,7 +63,7 @@ def attempt(
     """-> the answer, and how many texts were run for it."""
     progress = progress or RecordedProgress()
     progress.kept = parts
-    runnable = Counting(model, StopToken())
+    runnable = Counting(model, model.main, StopToken())
     return TASK.run(lines, TASK.Params.model_validate(params), runnable, progress), runnable.rows
 
 

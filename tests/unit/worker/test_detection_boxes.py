@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from worker.contract import Array, Tensor
 from worker.detection.boxes import corners, kept, moved_apart
 from worker.detection.families.detr_pixels import edged
-from worker.detection.families.ultralytics import Letterbox, Ultralytics
+from worker.detection.families.letterbox import Letterbox
+from worker.detection.families.ultralytics import Ultralytics
 from worker.detection.fitting import cornered, letterboxed, planes, stretched
 from worker.detection.found import Found, Wanted, found
 

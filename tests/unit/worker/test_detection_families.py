@@ -267,6 +267,37 @@ def test_queries_are_fed_as_the_publisher_says(tmp_path: Path) -> None:
     assert one.family.prepared(WIDE).frame.size == (80, 40)
 
 
+@pytest.mark.parametrize(
+    ("kind", "shape", "white"),
+    [("deformable_detr", (666, 1333), (1 - 0.485) / 0.229), ("rt_detr", (640, 640), 1.0)],
+)
+def test_without_the_publishers_file_queries_are_fed_as_their_kind_is(
+    tmp_path: Path, kind: str, shape: tuple[int, int], white: float
+) -> None:
+    """Not by how scores are made: a sigmoid does not say that pictures are stretched."""
+    said = {"logits": np.zeros((1, 5, 4), np.float32), "pred_boxes": np.zeros((1, 5, 4), np.float32)}
+    graph = saying(said, image=("pixel_values", [1, 3, "height", "width"]))
+    one, _ = detector(tmp_path, graph, files={"config.json": json.dumps({"model_type": kind})})
+    (pixels,) = one.family.prepared(np.full((64, 128, 3), 255, np.uint8)).feeds.values()
+    assert pixels.shape[2:] == shape
+    np.testing.assert_allclose(pixels[0, 0], white, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "said",
+    [{"resample": [2]}, {"rescale_factor": "x"}, {"pad_size": {"height": 8, "width": 8}}, {"image_std": [0] * 3}],
+)
+def test_a_publishers_file_that_cannot_be_followed_is_refused(tmp_path: Path, said: dict[str, Any]) -> None:
+    answer = {"logits": np.zeros((1, 5, 4), np.float32), "pred_boxes": np.zeros((1, 5, 4), np.float32)}
+    files = {
+        "config.json": json.dumps({"model_type": "detr"}),
+        "preprocessor_config.json": json.dumps({"do_normalize": True} | said),
+    }
+    with pytest.raises(ModelError) as refused:
+        detector(tmp_path, saying(answer, image=("pixel_values", [1, 3, 64, 64])), files=files)
+    assert refused.value.code == "preprocessor-unfit"
+
+
 def test_detr_with_its_end_in_the_graph_is_told_width_before_height(tmp_path: Path) -> None:
     said = {
         "labels": np.array([[2, 1]], np.int64),

@@ -8,7 +8,7 @@ import pytest
 
 from fleet.errors import ModelError
 from tests.support.detectors import PLACES, detector, loaded, make_model, saying, ultralytics_notes
-from worker.detection.metadata import MAX_LENGTH, class_names, literal, ultralytics_metadata
+from worker.detection.metadata import MAX_LENGTH, class_names, literal, numbered, ultralytics_metadata
 from worker.engine.checking import inspect
 from worker.tasks.object_detection import TASK
 
@@ -207,3 +207,14 @@ def test_sizes_are_written_height_first() -> None:
     noted = ultralytics_metadata({"task": "detect", "names": "{}", "stride": "32", "imgsz": "[480, 640]"})
     assert noted is not None
     assert noted.size == (640, 480)
+
+
+def test_numbers_of_classes_that_no_class_can_have_are_left_out() -> None:
+    assert numbered({"0": "cat", "9" * 5000: "hostile", "x": "none", "-1": "none", "٣": "none"}) == {0: "cat"}
+
+
+def test_logits_of_another_form_are_no_queries(tmp_path: Path) -> None:
+    said = {"logits": np.zeros((1, 5), np.float32), "pred_boxes": np.zeros((1, 5, 4), np.float32)}
+    with pytest.raises(ModelError) as refused:
+        detector(tmp_path, saying(said, image=("pixel_values", [1, 3, 64, 64])))
+    assert refused.value.code == "detection-unknown"

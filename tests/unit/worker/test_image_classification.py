@@ -129,6 +129,13 @@ def test_classes_can_be_called_something_else(make: Make) -> None:
     assert caught.value.code == "class-unknown"
 
 
+def test_a_name_that_looks_like_a_number_is_a_name(make: Make) -> None:
+    """As in detection: the class that is called so, and not the one of that number as well."""
+    said = answer(make(manifest={"labels": {0: "1", 1: "2", 2: "0"}}), class_mapping={"1": "one"})
+    names = {entry["class_id"]: entry["class_name"] for entry in said["predictions"]}
+    assert names == {0: "one", 1: "2", 2: "0"}
+
+
 @pytest.mark.parametrize(
     ("dtype", "colours_last", "gain"),
     [(np.float16, False, 1.0), (np.float32, True, 1.0), (np.uint8, False, 1 / 255), (np.uint8, True, 1 / 255)],
@@ -197,6 +204,11 @@ ULTRALYTICS = {"task": "classify", "names": {0: "a", 1: "b", 2: "c"}, "stride": 
 def test_the_recipe_is_read_from_the_publisher(make: Make, files: dict[str, str], metadata: dict[str, Any]) -> None:
     model = make(manifest={"pipeline": {}, "files": files}, metadata=metadata)
     assert scores(model) == pytest.approx(softmax(1, 0.4, 0), abs=1e-6)
+
+
+def test_what_a_file_of_timm_does_not_say_is_what_timm_does() -> None:
+    recipe = of_timm({"input_size": [3, 224, 224], "mean": [0.5] * 3, "std": [0.5] * 3}, "").recipe
+    assert (recipe.kernel, recipe.size, recipe.crop) == ("bicubic", 256, (224, 224))
 
 
 def test_a_recipe_of_timm_is_its_own_rule() -> None:
@@ -331,3 +343,27 @@ def test_a_later_attempt_makes_only_what_is_missing(make: Make) -> None:
     assert said == whole
     assert said["items"][3]["error"]["code"] == "corrupt-picture"
     assert said["failed"] == 1
+
+
+@pytest.mark.parametrize(("augment", "red"), [("none", 1.0), ("flip", 1.0), ("five-crop", 0.2)])
+def test_the_mean_of_several_looks_is_one_of_scores(make: Make, augment: str, red: float) -> None:
+    """The middle is red, and what the corners see is mostly green."""
+    picture = np.zeros((32, 32, 3), np.uint8)
+    picture[:, :] = (0, 255, 0)
+    picture[8:24, 8:24] = (255, 0, 0)
+    model = make("Softmax", gain=1000.0, manifest={"pipeline": {"preprocess": {"resize": "none", "crop": 16}}})
+    said = answer(model, one(picture), augment=augment)["predictions"]
+    assert {entry["class_name"]: entry["confidence"] for entry in said} == pytest.approx(
+        {"red": red, "green": 1 - red, "blue": 0}
+    )
+
+
+def test_a_graph_of_one_picture_a_run_looks_several_times(make: Make) -> None:
+    model = make(batch=1)
+    assert answer(model, augment="flip") == answer(model)
+
+
+def test_there_are_no_corners_where_nothing_is_cut_off(make: Make) -> None:
+    with pytest.raises(ValidationFailed) as caught:
+        answer(make(), augment="five-crop")
+    assert caught.value.code == "views-unsupported"

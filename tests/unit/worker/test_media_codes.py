@@ -9,7 +9,10 @@ PICTURES_GUIDE = (ROOT / "docs" / "how-to" / "classify-pictures.md").read_text("
 #: Where a volume is read, judged and decoded.
 PLACES = ("worker/media/", "worker/volumes/", "worker/memory/")
 #: Inputs that are no volumes: their codes stand in the reference of errors.
-OTHERS = ("worker/media/tensors.py", "worker/media/texts.py", "worker/media/embeddings.py", "worker/media/strict.py")
+OTHERS = (
+    "worker/media/tensors.py", "worker/media/texts.py", "worker/media/embeddings.py", "worker/media/strict.py",
+    "worker/media/band", "worker/media/libvips.py",
+)  # fmt: skip
 #: Where a picture is fetched and decoded.
 PICTURE_PLACES = ("worker/media/picture", "worker/media/archive.py", "worker/media/child.py", "worker/links.py")
 #: Raised on the way of pictures, and by other places.

@@ -156,7 +156,7 @@ def sample(source: str, name: str = "INPUT0", dims: int = 16) -> str:
 
 def warmed(folder: Path) -> list[dict[str, Array]]:
     seen: list[dict[str, Array]] = []
-    assert warm(version_of(folder), lambda feeds: seen.append(dict(feeds))) == len(seen)
+    assert warm(version_of(folder), {"model": lambda feeds: seen.append(dict(feeds))}) == len(seen)
     return seen
 
 
@@ -213,7 +213,7 @@ def test_a_warm_up_run_that_fails_is_told(tmp_path: Path) -> None:
         raise ModelError("the model failed", code="inference-failed")
 
     with pytest.raises(ModelError, match="the warm-up 'w' failed: the model failed") as caught:
-        warm(version_of(folder), run)
+        warm(version_of(folder), {"model": run})
     assert caught.value.code == "warmup-failed"
 
 

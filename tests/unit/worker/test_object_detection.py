@@ -1,6 +1,7 @@
 """The task: what a request may ask for, the shape of the answer, upright coordinates, previews, many pictures."""
 
 import io
+import json
 import math
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -102,6 +103,13 @@ def test_a_request_gives_classes_other_names(codecs: Codecs, model: Model, tmp_p
     assert [one["class_name"] for one in result["detections"]] == ["Hund", "Vogel", "cat"]
 
 
+def test_a_name_that_several_classes_have_means_all_of_them(codecs: Codecs, tmp_path: Path) -> None:
+    notes = ultralytics_notes(end2end=True, names={0: "cat", 1: "pet", 2: "pet"})
+    model = loaded(make_model(tmp_path / "models", saying({"output0": boxes_at(ROWS, 300, 6)}, metadata=notes)))
+    result = answered(codecs, model, tmp_path, WIDE, classes=["pet"], class_mapping={"pet": "Haustier"}).result
+    assert [(one["class_id"], one["class_name"]) for one in result["detections"]] == [(1, "Haustier"), (2, "Haustier")]
+
+
 @pytest.mark.parametrize(
     ("params", "pointer"),
     [
@@ -180,6 +188,20 @@ def test_previews_of_very_many_pictures_are_refused(codecs: Codecs, model: Model
     with pytest.raises(ValidationFailed) as refused:
         answered(codecs, model, tmp_path, *([WIDE] * 101), preview=True)
     assert refused.value.code == "too-many-previews"
+
+
+def test_a_long_answer_is_an_artifact_beside_its_short_facts(codecs: Codecs, tmp_path: Path) -> None:
+    rows = {place: (place % 60, 24, place % 60 + 4, 30, 0.9, 1) for place in range(900)}
+    graph = saying({"output0": boxes_at(rows, 900, 6)}, metadata=ultralytics_notes(end2end=True))
+    model = loaded(make_model(tmp_path / "models", graph))
+    few = answered(codecs, model, tmp_path, WIDE, max_detections=300)
+    assert (len(few.result["detections"]), few.files) == (300, [])
+    mapping = {"dog": "d" * 200}
+    many = answered(codecs, model, tmp_path, WIDE, max_detections=900, class_mapping=mapping)
+    size = {"width": 128, "height": 64}
+    assert many.result == {"count": 900, "image_size": size, "artifact": "result.json"}
+    assert [file.name for file in many.files] == ["result.json"]
+    assert len(json.loads(many.files[0].path.read_bytes())["detections"]) == 900
 
 
 def test_boxes_that_are_no_numbers_are_no_answer(codecs: Codecs, tmp_path: Path) -> None:

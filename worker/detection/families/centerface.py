@@ -16,7 +16,7 @@ from worker.detection.boxes import kept
 from worker.detection.facts import Facts
 from worker.detection.family import Defaults, Family, Prepared, Reading
 from worker.detection.fitting import Frame, planes, stretched
-from worker.detection.found import Found, Wanted, found
+from worker.detection.found import Found, Wanted, above, found
 from worker.detection.settings import FamilyName
 
 _CHANNELS = (1, 2, 2, 10)
@@ -27,7 +27,9 @@ _CELL, _STEP = 4, 32
 @dataclass(frozen=True)
 class CenterFace:
     name: ClassVar[FamilyName] = "centerface"
-    defaults: ClassVar[Defaults] = Defaults(confidence=0.5, iou=0.3, max_detections=1000)
+    defaults: ClassVar[Defaults] = Defaults(
+        confidence=0.5, iou=0.3, max_detections=1000, mirrored_points=(1, 0, 2, 4, 3)
+    )
     classes: ClassVar[int] = 1
     image: Tensor
     #: Heatmap, sides, centres, points.
@@ -51,7 +53,7 @@ class CenterFace:
 
     def found(self, outputs: Mapping[str, Array], frame: Frame, wanted: Wanted) -> Found:
         heat, logarithms, centres, points = (np.asarray(outputs[name][0], np.float32) for name in self.outputs)
-        rows, columns = np.nonzero(heat[0] > np.float32(wanted.confidence))
+        rows, columns = np.nonzero(above(heat[0], wanted))
         with np.errstate(over="ignore"):
             height, width = np.exp(logarithms[:, rows, columns]) * np.float32(_CELL)
         most_x, most_y = frame.size

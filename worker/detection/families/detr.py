@@ -103,7 +103,9 @@ def _softmax(values: Array) -> Array:
 
 
 def _read(facts: Facts) -> Family | None:
-    if not {_LOGITS, _BOXES} <= facts.outputs.keys() or len(facts.shapes[_BOXES]) != 3:
+    if not {_LOGITS, _BOXES} <= facts.outputs.keys():
+        return None
+    if any(len(facts.shapes[name]) != 3 for name in (_LOGITS, _BOXES)):
         return None
     _, queries, columns = facts.shapes[_LOGITS]
     activation = _activation(facts, columns)

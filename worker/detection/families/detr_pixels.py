@@ -4,16 +4,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-import numpy as np
+from pydantic import ValidationError
 
 from fleet.errors import ModelError
 from worker.contract import Array
 from worker.detection.facts import Facts
+from worker.pictures.preprocess import Preprocess
+from worker.pictures.published import FILTERS
+from worker.pictures.recipe import IMAGENET_MEAN, IMAGENET_STD, Recipe
 from worker.pictures.resize import Filter, pillow
 
-_IMAGENET_MEAN, _IMAGENET_DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-#: Pillow's numbers.
-_FILTERS: Mapping[int, Filter] = {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic", 4: "box", 5: "hamming"}
+#: Kinds whose processors stretch pictures and leave their levels as they are; the others go by edges, and normalise.
+_PLAIN = ("rt_detr", "rt_detr_v2", "d_fine")
 #: Of YOLOS, whose processor feeds whole patches.
 _YOLOS_STEP = 16
 _USUAL = (1280, 1280)
@@ -22,16 +24,14 @@ _FILE = "preprocessor_config.json"
 
 @dataclass(frozen=True)
 class Pixels:
-    """Resized by Pillow, times `factor`, minus mean, over deviation."""
+    """Resized by Pillow, and then made numbers of."""
 
     #: (width, height) to which a picture is stretched; None: by its edges.
     size: tuple[int, int] | None
     #: The short side becomes so long, unless the long one became longer than that.
     edges: tuple[int, int] | None
     filter: Filter
-    factor: float
-    mean: tuple[float, ...] | None
-    deviation: tuple[float, ...] | None
+    preprocess: Preprocess
     #: Sides found by their edges are cut to multiples of it.
     step: int = 1
 
@@ -43,7 +43,7 @@ class Pixels:
             fit = f"shortest side {self.edges[0]}, longest at most {self.edges[1]}"
         else:
             fit = "as large as they are"
-        return f"{fit}, {self.filter}, {'normalised' if self.mean else 'not normalised'}"
+        return f"{fit}, {self.filter}, {'normalised' if any(self.preprocess.recipe.mean) else 'not normalised'}"
 
     @property
     def largest(self) -> tuple[int, int]:
@@ -54,12 +54,7 @@ class Pixels:
         """uint8 [height, width, 3] -> float32 [1, 3, height, width]."""
         height, width = picture.shape[:2]
         size = self.size or (edged((width, height), *self.edges, self.step) if self.edges else (width, height))
-        values = pillow(picture, size, self.filter).transpose(2, 0, 1) * np.float32(self.factor)
-        if self.mean is not None and self.deviation is not None:
-            values = (values - np.array(self.mean, np.float32)[:, None, None]) / np.array(self.deviation, np.float32)[
-                :, None, None
-            ]
-        return np.ascontiguousarray(values, np.float32)[None]
+        return self.preprocess.numbers(pillow(picture, size, self.filter))[None]
 
 
 def edged(size: tuple[int, int], shortest: int, longest: int, step: int = 1) -> tuple[int, int]:
@@ -83,29 +78,30 @@ def _edged(size: tuple[int, int], shortest: int, longest: int) -> tuple[int, int
 
 def pixels_of(facts: Facts, activation: Literal["sigmoid", "softmax"]) -> Pixels:
     """Raises ModelError `preprocessor-unfit` for a file that asks for what is not done here."""
-    told = facts.preprocessor
-    size, edges = _sizes(facts, told, activation)
-    normal = bool(told.get("do_normalize", activation == "softmax"))
-    resample = told.get("resample", 2)
-    if resample not in _FILTERS:
-        raise _unfit(f"resample {resample!r}")
-    return Pixels(
-        size,
-        edges,
-        _FILTERS[resample],
-        float(told.get("rescale_factor", 1 / 255)) if told.get("do_rescale", True) else 1.0,
-        _three(told, "image_mean", _IMAGENET_MEAN) if normal else None,
-        _three(told, "image_std", _IMAGENET_DEVIATION) if normal else None,
-        _YOLOS_STEP if facts.config.get("model_type") == "yolos" else 1,
-    )
+    told = {name: value for name, value in facts.preprocessor.items() if value is not None}
+    kind = facts.config.get("model_type")
+    plain = kind in _PLAIN or (kind is None and activation == "sigmoid")
+    size, edges = _sizes(facts, told, plain=plain)
+    if told.get("pad_size"):
+        raise _unfit("pad_size")
+    levels: dict[str, Any] = {"resize": "none", "rescale": told.get("rescale_factor", 1 / 255)}
+    if not told.get("do_rescale", True):
+        levels["rescale"] = 1.0
+    if told.get("do_normalize", not plain):
+        levels |= {"mean": told.get("image_mean", IMAGENET_MEAN), "std": told.get("image_std", IMAGENET_STD)}
+    try:
+        kernel, preprocess = FILTERS[int(told.get("resample", 2))], Preprocess(Recipe.model_validate(levels))
+    except (ValidationError, KeyError, TypeError, ValueError) as error:
+        raise _unfit(str(error)) from error
+    return Pixels(size, edges, kernel, preprocess, _YOLOS_STEP if kind == "yolos" else 1)
 
 
 def _sizes(
-    facts: Facts, told: Mapping[str, Any], activation: str
+    facts: Facts, told: Mapping[str, Any], *, plain: bool
 ) -> tuple[tuple[int, int] | None, tuple[int, int] | None]:
     if not told.get("do_resize", True):
         return None, None
-    said = told.get("size") or ({"shortest_edge": 800, "longest_edge": 1333} if activation == "softmax" else {})
+    said = told.get("size") or ({} if plain else {"shortest_edge": 800, "longest_edge": 1333})
     if facts.settings.input_size is not None or not facts.free_sides:
         said = {}
     if isinstance(said, int):
@@ -119,13 +115,6 @@ def _sizes(
             return facts.size, None
         case _:
             raise _unfit(f"size {said!r}")
-
-
-def _three(told: Mapping[str, Any], name: str, usual: tuple[float, ...]) -> tuple[float, ...]:
-    values = told.get(name, usual)
-    if not isinstance(values, list | tuple) or len(values) != 3 or not all(isinstance(v, int | float) for v in values):
-        raise _unfit(f"{name} {values!r}")
-    return tuple(float(value) for value in values)
 
 
 def _unfit(what: str) -> ModelError:

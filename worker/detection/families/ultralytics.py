@@ -11,70 +11,36 @@ from typing import ClassVar
 import numpy as np
 
 from fleet.errors import ModelError
-from worker.contract import Array, Tensor
+from worker.contract import Array
 from worker.detection.boxes import corners, kept, moved_apart
 from worker.detection.facts import Facts
-from worker.detection.family import Defaults, Family, Prepared, Reading
-from worker.detection.fitting import Frame, letterboxed, planes
-from worker.detection.found import Found, Wanted, found
+from worker.detection.families.letterbox import Letterbox, Letterboxed
+from worker.detection.family import Defaults, Family, Reading
+from worker.detection.fitting import Frame
+from worker.detection.found import Found, Wanted, above, found
 from worker.detection.settings import FamilyName
 
 #: The best candidates, which are looked at for overlaps.
 _MOST_CANDIDATES = 30_000
-_STRIDE = 32
 #: Tasks whose boxes are those of detection, with more behind them.
 _WITH_BOXES = ("detect", "segment", "pose")
 
 
 @dataclass(frozen=True)
-class Letterbox:
-    """How all of ultralytics' YOLOs are fed: RGB over 255 in the middle of grey."""
-
-    image: Tensor
-    size: tuple[int, int]
-    #: Of the smallest rectangle; None: always the whole size.
-    stride: int | None
-
-    @classmethod
-    def of(cls, facts: Facts) -> "Letterbox":
-        noted = facts.ultralytics.stride if facts.ultralytics else None
-        rectangle = facts.free_sides and facts.settings.rectangle
-        return cls(facts.image, facts.size, max(noted or _STRIDE, _STRIDE) if rectangle else None)
-
-    def prepared(self, picture: Array) -> Prepared:
-        fitted = letterboxed(picture, self.size, stride=self.stride)
-        return Prepared({self.image.name: planes(fitted.pixels, self.image.dtype, 255.0)}, fitted.frame)
-
-    @property
-    def told(self) -> str:
-        width, height = self.size
-        return f"letterboxed into {width} × {height}" + (f", or less in steps of {self.stride}" if self.stride else "")
-
-
-@dataclass(frozen=True)
-class Ultralytics:
+class Ultralytics(Letterboxed):
     name: ClassVar[FamilyName] = "ultralytics"
     defaults: ClassVar[Defaults] = Defaults(confidence=0.25, iou=0.7, max_detections=300)
-    letterbox: Letterbox
-    output: str
     classes: int
 
     @property
     def told(self) -> str:
         return f"{self.output}: boxes and {self.classes} class scores of each place; {self.letterbox.told}"
 
-    @property
-    def largest(self) -> tuple[int, int]:
-        return self.letterbox.size
-
-    def prepared(self, picture: Array) -> Prepared:
-        return self.letterbox.prepared(picture)
-
     def found(self, outputs: Mapping[str, Array], frame: Frame, wanted: Wanted) -> Found:
         rows = np.asarray(outputs[self.output][0], np.float32)
         scores = rows[4 : 4 + self.classes]
         # Nearly all places are below; only of the others the class is looked for.
-        places = np.flatnonzero(scores.max(axis=0) > np.float32(wanted.confidence))
+        places = np.flatnonzero(above(scores.max(axis=0), wanted))
         scores = scores[:, places]
         best = scores.argmax(axis=0)
         candidates = found(corners(rows[:4, places].T), scores[best, np.arange(len(places))], best)

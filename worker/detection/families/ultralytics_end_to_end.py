@@ -9,34 +9,26 @@ from typing import ClassVar
 
 from worker.contract import Array
 from worker.detection.facts import Facts
+from worker.detection.families.letterbox import Letterbox, Letterboxed
 from worker.detection.families.six_columns import rows_of_six, units
-from worker.detection.families.ultralytics import Letterbox, refuse_other_tasks
-from worker.detection.family import Defaults, Family, Prepared, Reading
+from worker.detection.families.ultralytics import refuse_other_tasks
+from worker.detection.family import Defaults, Family, Reading
 from worker.detection.fitting import Frame
 from worker.detection.found import Found, Wanted, found
 from worker.detection.settings import FamilyName
 
 
 @dataclass(frozen=True)
-class UltralyticsEndToEnd:
+class UltralyticsEndToEnd(Letterboxed):
     name: ClassVar[FamilyName] = "ultralytics-end-to-end"
     defaults: ClassVar[Defaults] = Defaults(confidence=0.25, max_detections=300)
     classes: ClassVar[None] = None
-    letterbox: Letterbox
-    output: str
     #: How many rows the graph answers with.
     rows: int
 
     @property
     def told(self) -> str:
         return f"{self.output}: at most {self.rows} boxes in pixels, none to suppress; {self.letterbox.told}"
-
-    @property
-    def largest(self) -> tuple[int, int]:
-        return self.letterbox.size
-
-    def prepared(self, picture: Array) -> Prepared:
-        return self.letterbox.prepared(picture)
 
     def found(self, outputs: Mapping[str, Array], frame: Frame, wanted: Wanted) -> Found:
         rows = outputs[self.output][0]

@@ -20,7 +20,7 @@ from worker.detection.facts import Facts
 from worker.detection.families.yolov7_end_to_end import flat_output
 from worker.detection.family import Defaults, Family, Prepared, Reading
 from worker.detection.fitting import Frame, letterboxed, planes
-from worker.detection.found import Found, Wanted, found
+from worker.detection.found import Found, Wanted, above, found
 from worker.detection.settings import FamilyName
 
 Form = Literal["raw", "batch", "flat"]
@@ -82,7 +82,7 @@ class YoloNas:
 
 def _suppressed(boxes: Array, scores: Array, wanted: Wanted) -> Found:
     """A place may be of several classes."""
-    places, classes = np.nonzero(np.asarray(scores, np.float32) > np.float32(wanted.confidence))
+    places, classes = np.nonzero(above(np.asarray(scores, np.float32), wanted))
     candidates = found(boxes[places], scores[places, classes], classes).meeting(wanted).best(_MOST_CANDIDATES)
     apart = candidates.boxes if wanted.agnostic else moved_apart(candidates.boxes, candidates.classes)
     return candidates.only(kept(apart, candidates.scores, wanted.iou, most=wanted.max_detections))

@@ -13,49 +13,33 @@ import numpy as np
 from worker.contract import Array
 from worker.detection.boxes import corners
 from worker.detection.facts import Facts
-from worker.detection.families.ultralytics import Letterbox, suppressed
-from worker.detection.family import Defaults, Family, Prepared, Reading
+from worker.detection.families.letterbox import Letterbox, Unrounded
+from worker.detection.families.ultralytics import suppressed
+from worker.detection.family import Defaults, Family, Reading
 from worker.detection.fitting import Frame
-from worker.detection.found import Found, Wanted, found
+from worker.detection.found import Found, Wanted, above, found
 from worker.detection.settings import FamilyName
 
 _ANCHORS_A_PLACE = 3
 
 
 @dataclass(frozen=True)
-class YoloV5:
+class YoloV5(Unrounded):
     name: ClassVar[FamilyName] = "yolov5"
     defaults: ClassVar[Defaults] = Defaults(confidence=0.25, iou=0.45, max_detections=1000)
-    letterbox: Letterbox
-    output: str
     classes: int
 
     @property
     def told(self) -> str:
         return f"{self.output}: boxes, objectness and {self.classes} class scores of each anchor; {self.letterbox.told}"
 
-    @property
-    def largest(self) -> tuple[int, int]:
-        return self.letterbox.size
-
-    def prepared(self, picture: Array) -> Prepared:
-        made = self.letterbox.prepared(picture)
-        return Prepared(made.feeds, unrounded(made.frame))
-
     def found(self, outputs: Mapping[str, Array], frame: Frame, wanted: Wanted) -> Found:
         rows = outputs[self.output][0]
-        rows = np.asarray(rows[rows[:, 4] > np.float32(wanted.confidence)], np.float32)
+        rows = np.asarray(rows[above(rows[:, 4], wanted)], np.float32)
         scores = rows[:, 5:] * rows[:, 4:5]
         best = scores.argmax(axis=1)
         candidates = found(corners(rows[:, :4]), scores[np.arange(len(rows)), best], best)
         return frame.back(suppressed(candidates.meeting(wanted), wanted))
-
-
-def unrounded(frame: Frame) -> Frame:
-    """As YOLOv5 finds its way back: by one gain, and by a border of which half pixels count."""
-    (width, height), size = frame.picture, frame.size
-    gain = min(size[1] / height, size[0] / width)
-    return Frame(frame.picture, size, (gain, gain), ((size[0] - width * gain) / 2, (size[1] - height * gain) / 2))
 
 
 def _read(facts: Facts) -> Family | None:

@@ -9,33 +9,22 @@ from typing import ClassVar
 
 from worker.contract import Array
 from worker.detection.facts import Facts
-from worker.detection.families.ultralytics import Letterbox
-from worker.detection.families.yolov5 import unrounded
-from worker.detection.family import Defaults, Family, Prepared, Reading
+from worker.detection.families.letterbox import Letterbox, Unrounded
+from worker.detection.family import Defaults, Family, Reading
 from worker.detection.fitting import Frame
 from worker.detection.found import Found, Wanted, found
 from worker.detection.settings import FamilyName
 
 
 @dataclass(frozen=True)
-class YoloV7EndToEnd:
+class YoloV7EndToEnd(Unrounded):
     name: ClassVar[FamilyName] = "yolov7-end-to-end"
     defaults: ClassVar[Defaults] = Defaults(confidence=0.25, max_detections=1000)
     classes: ClassVar[None] = None
-    letterbox: Letterbox
-    output: str
 
     @property
     def told(self) -> str:
         return f"{self.output}: boxes in pixels, class and score, none to suppress; {self.letterbox.told}"
-
-    @property
-    def largest(self) -> tuple[int, int]:
-        return self.letterbox.size
-
-    def prepared(self, picture: Array) -> Prepared:
-        made = self.letterbox.prepared(picture)
-        return Prepared(made.feeds, unrounded(made.frame))
 
     def found(self, outputs: Mapping[str, Array], frame: Frame, wanted: Wanted) -> Found:
         rows = outputs[self.output]

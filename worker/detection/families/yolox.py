@@ -17,7 +17,7 @@ from worker.detection.boxes import corners, kept, moved_apart
 from worker.detection.facts import Facts
 from worker.detection.family import Defaults, Family, Prepared, Reading
 from worker.detection.fitting import Frame, cornered, planes
-from worker.detection.found import Found, Wanted, found
+from worker.detection.found import Found, Wanted, above, found
 from worker.detection.settings import FamilyName
 
 #: ImageNet's, for weights before 0.1.1.
@@ -63,8 +63,8 @@ class YoloX:
         scores = rows[:, 5:] * rows[:, 4:5]
         best = scores.argmax(axis=1)
         scores = scores[np.arange(len(rows)), best]
-        above = scores > np.float32(wanted.confidence)
-        candidates = found(corners(self._pixels(rows[:, :4], above)), scores[above], best[above])
+        chosen = above(scores, wanted)
+        candidates = found(corners(self._pixels(rows[:, :4], chosen)), scores[chosen], best[chosen])
         # Its demo counts pixels from edge to edge, those of the picture: so the way back comes first.
         candidates = frame.back(candidates.meeting(wanted))
         boxes = candidates.boxes if wanted.agnostic else moved_apart(candidates.boxes, candidates.classes)

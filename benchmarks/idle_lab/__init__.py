@@ -1,0 +1,1 @@
+"""What `benchmarks/idle.py` needs: moments noted inside of the api and the worker while they serve."""

@@ -1,0 +1,86 @@
+"""Fleet's answers beside those of the libraries that models come from: `make parity`.
+
+    make parity                   (ARGS="detection classification --python PATH --photographs A.jpg B.jpg")
+
+Texts against sentence-transformers, and of pictures what they show, what is found in them and their vectors against
+ultralytics, transformers and timm: networks of chance that the libraries export themselves, with the library's own
+answers beside them. Prints the tables of docs/how-to; fails where one does not hold. The libraries are put into
+.venv-parity, once (2 GB); --python leads to a Python that has them. Without --photographs those of models/ are taken.
+"""
+
+import argparse
+import os
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from parity_environment import made_environment
+
+HERE = Path(__file__).resolve().parent
+PHOTOGRAPHS = [
+    HERE.parent / "models" / place
+    for place in (
+        "centerface/example/astronaut.jpg",
+        "efficientnet-lite0/example/cat.jpg",
+        "efficientnet-lite0/example/coffee.jpg",
+    )
+]
+_QUIET = {"YOLO_AUTOINSTALL": "false", "YOLO_OFFLINE": "true", "HF_HUB_OFFLINE": "1", "YOLO_VERBOSE": "false"}
+
+
+@dataclass(frozen=True)
+class Part:
+    """`reference` runs where the libraries are and fills a folder, `compared` where Fleet is."""
+
+    reference: str
+    compared: str
+    #: Whether the reference takes its photographs as one word.
+    joined: bool = False
+
+
+PARTS = {
+    "detection": Part("reference_detection.py", "parity_detection.py", joined=True),
+    "classification": Part("reference_classification.py", "parity_classification.py"),
+    "image-embedding": Part("reference_image_embedding.py", "parity_image_embedding.py"),
+}
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("parts", nargs="*", help=f"of texts, {', '.join(PARTS)}; all, if none is named")
+    parser.add_argument("--python", type=Path)
+    parser.add_argument("--photographs", type=Path, nargs="+", default=PHOTOGRAPHS)
+    asked = parser.parse_args()
+    if unknown := set(asked.parts) - {"texts", *PARTS}:
+        parser.error(f"there is no part {', '.join(sorted(unknown))}")
+    python, held = asked.python or made_environment(), True
+    photographs = [photograph.resolve() for photograph in asked.photographs]
+    for name in asked.parts or ["texts", *PARTS]:
+        print(f"\n{name}", flush=True)
+        if name == "texts":
+            run = [sys.executable, str(HERE / "parity_embeddings.py"), "--python", str(python)]
+            held = subprocess.run(run, check=False).returncode == 0 and held
+        else:
+            held = compared(PARTS[name], python, photographs) and held
+    print(f"\n{'held' if held else 'NOT HELD'}")
+    return 0 if held else 1
+
+
+def compared(part: Part, python: Path, photographs: list[Path]) -> bool:
+    names = [str(photograph) for photograph in photographs]
+    with tempfile.TemporaryDirectory(prefix="fleet-parity-") as folder:
+        given = [",".join(names)] if part.joined else names
+        run = [str(python), str(HERE / part.reference), folder, *given]
+        asked = subprocess.run(run, check=False, capture_output=True, text=True, cwd=folder, env=os.environ | _QUIET)
+        if asked.returncode:
+            print(f"the libraries did not run:\n{asked.stderr[-4000:]}", file=sys.stderr)
+            return False
+        print("".join(asked.stdout.strip().splitlines()[-1:]), end="\n\n", flush=True)
+        run = [sys.executable, str(HERE / part.compared), folder, *names]
+        return subprocess.run(run, check=False).returncode == 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

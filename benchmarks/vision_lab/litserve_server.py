@@ -1,0 +1,84 @@
+"""LitServe around an ONNX Runtime session: run with a Python that has both, imports nothing of ours.
+
+python litserve_server.py yolo|lite|vit GRAPH PORT WORKERS: `POST /predict {"data": base64}`. Each worker has a session
+with one thread, as Fleet's runs have; pictures are prepared as quickly as Pillow and OpenCV, or numpy, can.
+"""
+
+import base64
+import io
+import sys
+from typing import Any
+
+import litserve
+import numpy as np
+import onnxruntime
+from PIL import Image
+
+
+class Pictures(litserve.LitAPI):  # type: ignore[misc]  # the library is not here
+    def __init__(self, kind: str, graph: str) -> None:
+        super().__init__()
+        self.kind, self.graph = kind, graph
+
+    def setup(self, device: str) -> None:
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = 1
+        self.session = onnxruntime.InferenceSession(self.graph, options, providers=["CPUExecutionProvider"])
+        self.name = self.session.get_inputs()[0].name
+
+    def decode_request(self, request: dict[str, Any]) -> Any:
+        picture = Image.open(io.BytesIO(base64.b64decode(request["data"]))).convert("RGB")
+        return letterboxed(np.asarray(picture)) if self.kind == "yolo" else cropped(picture, self.kind)
+
+    def predict(self, numbers: Any) -> Any:
+        return self.session.run(None, {self.name: numbers[None]})[0][0]
+
+    def encode_response(self, output: Any) -> dict[str, Any]:
+        return boxes(output) if self.kind == "yolo" else classes(output)
+
+
+def letterboxed(picture: Any) -> Any:
+    import cv2
+
+    height, width = picture.shape[:2]
+    gain = min(640 / height, 640 / width)
+    small = cv2.resize(picture, (round(width * gain), round(height * gain)), interpolation=cv2.INTER_LINEAR)
+    canvas = np.full((640, 640, 3), 114, np.uint8)
+    top, left = (640 - small.shape[0]) // 2, (640 - small.shape[1]) // 2
+    canvas[top : top + small.shape[0], left : left + small.shape[1]] = small
+    return np.stack(cv2.split(canvas)).astype(np.float32) / np.float32(255)
+
+
+def cropped(picture: Any, kind: str) -> Any:
+    if kind == "vit":
+        small = picture.resize((224, 224), Image.Resampling.BILINEAR)
+    else:
+        width, height = picture.size
+        gain = 256 / min(width, height)
+        small = picture.resize((int(width * gain), int(height * gain)), Image.Resampling.BICUBIC)
+        left, top = (small.width - 224) // 2, (small.height - 224) // 2
+        small = small.crop((left, top, left + 224, top + 224))
+    return np.ascontiguousarray(((np.asarray(small, np.float32) - 127) / 128).transpose(2, 0, 1))
+
+
+def boxes(rows: Any) -> dict[str, Any]:
+    import cv2
+
+    best = rows[4:].max(axis=0)
+    chosen = np.flatnonzero(best > 0.6)
+    sides = rows[:4, chosen].T
+    corners = np.concatenate([sides[:, :2] - sides[:, 2:] / 2, sides[:, 2:]], axis=1)
+    kept = cv2.dnn.NMSBoxes(corners.tolist(), best[chosen].tolist(), 0.6, 0.7)
+    found = rows[4:, chosen].argmax(axis=0)
+    return {"boxes": [[*corners[at].tolist(), float(best[chosen][at]), int(found[at])] for at in kept]}
+
+
+def classes(logits: Any) -> dict[str, Any]:
+    shares = np.exp(logits - logits.max())
+    shares /= shares.sum()
+    return {"classes": [[int(at), float(shares[at])] for at in np.argsort(-shares)[:5]]}
+
+
+if __name__ == "__main__":
+    server = litserve.LitServer(Pictures(*sys.argv[1:3]), accelerator="cpu", workers_per_device=int(sys.argv[4]))
+    server.run(host="127.0.0.1", port=int(sys.argv[3]), generate_client_file=False, log_level="error")
