@@ -69,6 +69,8 @@ class Inputs:
                 continue
             if request.prefix is not None:
                 found = self._under(request.prefix, number, tenant, card, task)
+                # Here too, before more are listed.
+                _check_total(len(inputs) + len(found))
             elif request.object is not None:
                 found = [self._owned.one(request.object, tenant)]
             else:

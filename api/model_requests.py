@@ -5,12 +5,11 @@ from uuid import UUID
 
 from pydantic import AfterValidator, Field, Strict, model_validator
 
-from api.requests import Params
+from api.requests import Params, Sent, at_most
 from fleet.contracts import ModelName, Sha256
 from fleet.model_names import Alias, Version
 from fleet.model_records import DEFAULT_ALIAS
 from fleet.model_source import InnerPath, RepositoryName, WebUrl
-from fleet.values import Frozen
 
 #: Characters of a manifest or a config.pbtxt: a page of text, not a place for weights.
 MAX_TEXT = 1024 * 1024
@@ -29,7 +28,7 @@ def _without_nul(text: str) -> str:
 _Word = Annotated[str, Field(min_length=1, max_length=255), AfterValidator(_without_nul)]
 
 
-class Arrival(Frozen):
+class Arrival(Sent):
     """What all ways to bring in a version have in common."""
 
     version: Annotated[int, Field(ge=1, le=MAX_GIVEN)] | None = Field(default=None, description="null: the next one")
@@ -45,7 +44,7 @@ class Arrival(Frozen):
         return list(dict.fromkeys([*self.aliases, *([DEFAULT_ALIAS] if self.deploy else [])]))
 
 
-class UploadedFile(Frozen):
+class UploadedFile(Sent):
     upload: UUID = Field(description="id of an upload of yours")
     path: FilePath | None = Field(default=None, description="in the version's folder; null: the upload's name")
 
@@ -62,7 +61,7 @@ class TrainedModel(Arrival):
     name: ModelName
     checkpoint_url: WebUrl = Field(description="of an ONNX file")
     sha256: Sha256 | None = None
-    class_mapping: dict[int, _Word] | list[_Word] = Field(
+    class_mapping: Annotated[dict[int, _Word] | list[_Word], at_most(65_536)] = Field(
         default_factory=dict, max_length=65_536, description="what its classes mean: by number, or in order"
     )
 
@@ -119,14 +118,14 @@ class FormFields(Arrival):
     config: _Text | None = None
 
 
-class DeployRequest(Frozen):
+class DeployRequest(Sent):
     alias: Alias = Field(default=DEFAULT_ALIAS, description="what is to point to the version")
     wait_s: float = Field(default=60.0, ge=0, le=300, description="seconds in which a worker must have loaded it")
 
 
-class LoadRequest(Frozen):
+class LoadRequest(Sent):
     wait_s: float = Field(default=0.0, ge=0, le=300, description="seconds to wait for the workers to have done it")
 
 
-class AliasRequest(Frozen):
+class AliasRequest(Sent):
     version: Version

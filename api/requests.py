@@ -3,7 +3,7 @@
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from api.names import clean_name
 from fleet.contracts import Lane, PriorityName, Sha256
@@ -15,14 +15,32 @@ from fleet.webhook_values import ENDINGS, CallbackBody, JobEvent
 _DAY_S = 86_400.0
 
 
+def _counted(value: Any, most: int, what: str = "members") -> Any:
+    if isinstance(value, dict | list) and len(value) > most:
+        raise ValueError(f"at most {most:,} {what}, not {len(value):,}")
+    return value
+
+
+def at_most(most: int, what: str = "members") -> BeforeValidator:
+    """Counted before any is judged: what is wrong with each of millions would take gigabytes to say."""
+    return BeforeValidator(lambda value: _counted(value, most, what))
+
+
+class Sent(Frozen):
+    """What a caller sends: a value whose members, known or not, are few."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _few(cls, value: Any) -> Any:
+        return _counted(value, 100)
+
+
 def _storable(value: Any) -> Any:
     check_plain(value)
     return value
 
 
 def _labels(labels: dict[str, str]) -> dict[str, str]:
-    if len(labels) > 32:
-        raise ValueError(f"at most 32 labels, not {len(labels)}")
     for name, value in labels.items():
         if not 1 <= len(name) <= 256 or ":" in name:
             raise ValueError("a label's name has 1 to 256 characters and no colon")
@@ -32,19 +50,19 @@ def _labels(labels: dict[str, str]) -> dict[str, str]:
 
 
 Params = Annotated[dict[str, Any], AfterValidator(_storable)]
-Labels = Annotated[dict[str, str], AfterValidator(_labels), AfterValidator(_storable)]
+Labels = Annotated[dict[str, str], at_most(32, "labels"), AfterValidator(_labels), AfterValidator(_storable)]
 #: A file name that a caller gave; made safe, never refused.
 GivenName = Annotated[str, Field(max_length=4096), AfterValidator(clean_name)]
 MediaType = Annotated[str, Field(pattern=r"^[A-Za-z0-9!#$&^_.+-]{1,127}/[A-Za-z0-9!#$&^_.+-]{1,127}$")]
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
-class ObjectKey(Frozen):
+class ObjectKey(Sent):
     bucket: str
     key: Annotated[str, AfterValidator(_storable)] = Field(max_length=1024)
 
 
-class InputRequest(Frozen):
+class InputRequest(Sent):
     """Exactly one of `upload`, `object`, `prefix`, `data` and `url`."""
 
     upload: UUID | None = Field(default=None, description="id of an upload of yours")
@@ -74,7 +92,7 @@ class InputRequest(Frozen):
         return self
 
 
-class CallbackRequest(Frozen):
+class CallbackRequest(Sent):
     """Who is to be told of the job by webhook."""
 
     url: str = Field(max_length=4096, description="https://… of a receiver; see docs/how-to/webhooks.md")
@@ -86,7 +104,7 @@ class CallbackRequest(Frozen):
     )
 
 
-class JobRequest(Frozen):
+class JobRequest(Sent):
     model: ModelReference = Field(description="`name`, `name@alias` or `name@3`")
     version: int | None = Field(default=None, ge=1, le=2**31 - 1, description="null: that of `default`, else highest")
     task: str | None = Field(default=None, max_length=128, description="given, it must be the model's")
@@ -111,23 +129,23 @@ class JobRequest(Frozen):
     callback: CallbackRequest | None = None
 
 
-class RetryRequest(Frozen):
+class RetryRequest(Sent):
     deadline_s: Seconds | None = Field(
         default=None, le=30 * _DAY_S, description="seconds from now in which the job must end; null: as at first"
     )
 
 
-class UploadRequest(Frozen):
+class UploadRequest(Sent):
     name: GivenName
     size: int = Field(ge=0, description="bytes")
     sha256: Sha256 | None = Field(default=None, description="verified before the bytes are used")
     media_type: MediaType = "application/octet-stream"
 
 
-class PartRequest(Frozen):
+class PartRequest(Sent):
     number: int = Field(ge=1, le=10_000)
     etag: str = Field(min_length=1, max_length=256, pattern=r"^[\x21-\x7e]+$")
 
 
-class CompleteRequest(Frozen):
+class CompleteRequest(Sent):
     parts: list[PartRequest] = Field(default_factory=list, max_length=10_000)

@@ -67,12 +67,10 @@ def show_items(job: "Job", *, timeout_s: float | None, cancel_on_interrupt: bool
 
 def _told(item: "JobItem") -> str:
     """A line for people: the answers in few words where they are of a kind that we know."""
-    from cli.answers import in_words
+    from cli.answers import in_words, one_line
 
-    name = item.name or str(item.index)
-    return (
-        f"{name}: {item.error.detail} [{item.error.code}]" if item.error else f"{name}: {in_words(item.result or {})}"
-    )
+    said = f"{item.error.detail} [{item.error.code}]" if item.error else in_words(item.result or {})
+    return one_line(f"{item.name or item.index}: {said}")
 
 
 def print_event(record: "JobRecord", *, as_json: bool) -> None:

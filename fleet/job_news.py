@@ -24,13 +24,16 @@ def news_of(ended: Job) -> bytes:
 
 
 def as_told(job: Job, news: bytes) -> Job | None:
-    """The job as it has ended; None where the news is empty, not of it, older than what is known, or not readable."""
+    """The job as it has ended; None where the news is empty, not of it, older than what is known, or not readable.
+
+    Nor of one that was deleted under its run: the record says that nobody has it.
+    """
     if not news:
         return None
     try:
         told = Job.model_validate_json(news)
     except ValidationError:
         return None
-    if told.id != job.id or not told.state.ended or told.revision <= job.revision:
+    if told.id != job.id or not told.state.ended or told.revision <= job.revision or told.deleted_at is not None:
         return None
     return told.model_copy(update={"params": job.params})

@@ -79,7 +79,8 @@ class Progress(Protocol):
         scratch_bytes: files that the run keeps on the worker's disk; they count where that disk is memory.
 
         Raises InputTooLarge `not-enough-memory` for what can never fit, DependencyError `memory-busy` (tried again)
-        when other processes hold the memory, and RunStopped as `check` does.
+        when other processes hold the memory, NoCapableWorker `memory-shared-out` (handed back) when runs that hold some
+        wait for each other, and RunStopped as `check` does.
         """
         ...
 

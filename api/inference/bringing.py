@@ -1,7 +1,8 @@
 """A model that a request brings along: asked for once, however many requests name it, and waited for.
 
 What makes it the same model is where it comes from. A name whose source has changed gets another version, and each
-request runs on the version that its own source became.
+request runs on the version that its own source became. Only of a model of the caller's own: the newest version is what
+everybody gets who says no number.
 """
 
 import asyncio
@@ -17,6 +18,7 @@ from api.inference.tasks import family_of_type, task_named, task_of_type
 from api.model_house import ModelHouse
 from api.model_requests import GitHubModel, HubModel, TrainedModel
 from api.problems import pointer
+from fleet.catalogue import Entry
 from fleet.contracts import Lane, ModelName
 from fleet.errors import Conflict, NoCapableWorker, NotFound, ValidationFailed
 from fleet.model_records import HousedVersion
@@ -44,9 +46,25 @@ class Named:
     brought: bool = False
 
 
+@dataclass(frozen=True)
+class _Seen:
+    """What a look at the record shows of a name."""
+
+    #: The newest version that comes from where this one is to come from.
+    held: HousedVersion | None
+    #: The number of a next version.
+    free: int
+    #: The tenants that brought its versions in; None: a folder of the workers has some.
+    owners: set[str | None]
+
+
 class Bringing:
+    """Used by one event loop."""
+
     def __init__(self, house: ModelHouse) -> None:
         self._house = house
+        #: By version: a look at it that those who ask within a moment share.
+        self._looks: dict[str, asyncio.Task[Entry]] = {}
 
     async def named(self, asked: InferenceRequest, tenant: str, patience_s: float) -> Named:
         """Waits up to `patience_s` seconds for a model that is on its way.
@@ -87,8 +105,8 @@ class Bringing:
             message = f"{repository!r} is no repository of the hub: write `org/name`"
             raise _fault("validation-failed", "#/model_id", message) from None
         name, longer = repository.rpartition("/")[2], repository.replace("/", "--")
-        held, number = self._seen(name, wanted)
-        if held is None and number > 1:
+        seen = self._seen(name, wanted)
+        if seen.held is None and seen.free > 1:
             name = longer
         _check_name(name)
         return self._once(name, wanted, manifest, tenant)
@@ -96,11 +114,14 @@ class Bringing:
     def _once(self, name: str, wanted: ModelSource, manifest: dict[str, Any], tenant: str) -> HousedVersion:
         """Two who ask at the same moment ask for the same number, so that one of them finds what the other did."""
         for _ in range(_TRIES):
-            held, number = self._seen(name, wanted)
-            if held is not None:
-                return held
+            seen = self._seen(name, wanted)
+            if seen.held is not None:
+                return seen.held
+            if seen.owners - {tenant}:
+                message = f"the model {name!r} is not yours: say another name, or leave its source out to run it"
+                raise _fault("model-name-taken", "#/model_id", message)
             try:
-                return self._ask(name, number, wanted, manifest, tenant)
+                return self._ask(name, seen.free, wanted, manifest, tenant)
             except Conflict:
                 continue
         raise Conflict(f"too many versions of {name!r} are brought in at this moment: send the request again")
@@ -120,22 +141,24 @@ class Bringing:
                 classes = {"checkpoint_url": wanted.checkpoint_url, "class_mapping": wanted.class_mapping}
                 return intake.trained(TrainedModel(**classes, **more), tenant)
 
-    def _seen(self, name: str, wanted: ModelSource) -> tuple[HousedVersion | None, int]:
-        """The newest version that comes from there, and the number that is free: both of one look at the record.
-
-        Cards come first: a version that has one by now is among those that are looked at then.
-        """
-        numbers = [card.version for card in self._house.catalogue.cards(name)]
+    def _seen(self, name: str, wanted: ModelSource) -> _Seen:
+        """Cards come first: a version that has one by now is among those that are looked at then."""
+        carded = {card.version for card in self._house.catalogue.cards(name)}
         versions = self._house.records.versions(name)
-        held = next((each for each in reversed(versions) if _same(each, wanted)), None)
-        return held, 1 + max([*numbers, *(each.version for each in versions)], default=0)
+        housed = {each.version for each in versions}
+        owners: set[str | None] = {each.tenant for each in versions if each.state != "removing"}
+        return _Seen(
+            held=next((each for each in reversed(versions) if _same(each, wanted)), None),
+            free=1 + max(carded | housed, default=0),
+            owners=owners | ({None} if carded - housed else set()),
+        )
 
     async def _ready(self, held: HousedVersion, patience_s: float) -> None:
         clock = asyncio.get_running_loop().time
         ends_at = clock() + patience_s
         while True:
             try:
-                await run_in_threadpool(self._house.catalogue.get, held.name, held.version)
+                await asyncio.shield(self._look(held))
                 return
             except NotFound as error:
                 if error.code != "model-importing":
@@ -145,6 +168,15 @@ class Bringing:
                     late.retry_after_s = _AGAIN_S
                     raise late from None
             await asyncio.sleep(min(_LOOK_EVERY_S, max(0.0, ends_at - clock())))
+
+    def _look(self, held: HousedVersion) -> asyncio.Task[Entry]:
+        """Whoever waits for a model looks often, and many wait for the same one."""
+        looking = self._looks.get(held.key)
+        if looking is None:
+            look = run_in_threadpool(self._house.catalogue.get, held.name, held.version)
+            looking = self._looks[held.key] = asyncio.create_task(look)
+            asyncio.get_running_loop().call_later(_LOOK_EVERY_S, self._looks.pop, held.key, None)
+        return looking
 
 
 def _source(asked: InferenceRequest) -> str:

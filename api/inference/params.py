@@ -12,6 +12,8 @@ from fleet.errors import ValidationFailed
 
 #: What a task may call what it is asked. A `prompt` also goes before the captions of models that take no questions.
 QUESTIONS = ("prompt", "question")
+#: Of members that the task does not know: an answer is no place for a million of them.
+_TOLD = 20
 
 
 def params_of(asked: InferenceRequest, card: Card, *, named_by_import: bool = False) -> dict[str, Any]:
@@ -22,10 +24,10 @@ def params_of(asked: InferenceRequest, card: Card, *, named_by_import: bool = Fa
     known = known_params(card)
     # Clients with a form send every field, empty or not.
     params = {name: value for name, value in asked.config.items() if value is not None}
+    unknown = [name for name in params if name not in known]
     faults = [
         _fault(f"#/config/{name}", f"{name!r} is nothing that the task {card.task!r} knows; {_has(known)}")
-        for name in params
-        if name not in known
+        for name in unknown[:_TOLD]
     ]
     if asked.prompt is not None:
         question = question_of(card)

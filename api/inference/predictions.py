@@ -69,8 +69,10 @@ class Predictions:
         clock = asyncio.get_running_loop().time
         ends_at = clock() + call.patience_s
         pictures(call.asked)
-        body_print = await run_in_threadpool(lambda: call.body_print) if call.caller.idempotency_key else ""
-        submitted = await run_in_threadpool(self._earlier, call, body_print)
+        body_print, submitted = "", None
+        if call.caller.idempotency_key is not None:
+            body_print = await run_in_threadpool(lambda: call.body_print)
+            submitted = await run_in_threadpool(self._earlier, call, body_print, call.caller.idempotency_key)
         if submitted is None:
             named = await self._bringing.named(call.asked, call.caller.tenant, call.patience_s)
             job_id = new_id()
@@ -86,10 +88,8 @@ class Predictions:
                 return Submitted(ended, submitted.replayed)
         return submitted
 
-    def _earlier(self, call: Call, body_print: str) -> Submitted | None:
-        if call.caller.idempotency_key is None:
-            return None
-        earlier = self._jobs.find_by_key(call.caller.tenant, call.caller.idempotency_key, body_print)
+    def _earlier(self, call: Call, body_print: str, key: str) -> Submitted | None:
+        earlier = self._jobs.find_by_key(call.caller.tenant, key, body_print)
         return None if earlier is None else Submitted(earlier, replayed=True)
 
     def _stored(self, call: Call, named: Named, job_id: UUID, body_print: str) -> Submitted:

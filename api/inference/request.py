@@ -7,10 +7,9 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BeforeValidator, Field, field_validator
 
-from api.requests import InputRequest, Params
+from api.requests import InputRequest, Params, Sent, at_most
 from fleet.errors import ValidationFailed
 from fleet.model_source import WebUrl
-from fleet.values import Frozen
 
 #: base64 has no colon, so that the two are never taken for each other.
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]{0,31}://", re.ASCII)
@@ -44,7 +43,7 @@ Image = Annotated[
 ]
 
 
-class InferenceRequest(Frozen):
+class InferenceRequest(Sent):
     """A model, one picture or several, and what is to be done with them."""
 
     model_id: Annotated[str, Field(min_length=1, max_length=256), AfterValidator(_plain)] | None = Field(
@@ -55,10 +54,13 @@ class InferenceRequest(Frozen):
         default=None, description="local, trained, huggingface or github: where a model comes from that is not here yet"
     )
     model_type: Word | None = Field(default=None, description="the kind of network: yolov8, vit, dinov2, blip, ...")
-    checkpoint_url: WebUrl | None = Field(default=None, description="of an ONNX file, which is brought in once")
+    checkpoint_url: Annotated[WebUrl, AfterValidator(_plain)] | None = Field(
+        default=None, description="of an ONNX file, which is brought in once"
+    )
     class_mapping: Annotated[
         dict[ClassName, ClassName],
         BeforeValidator(_numbered, json_schema_input_type=dict[str, str] | list[str]),
+        at_most(10_000),
         Field(max_length=10_000),
     ] = Field(default_factory=dict, description="names of classes in the answer, by number or by the model's name")
     image: Image | None = None

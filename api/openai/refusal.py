@@ -10,7 +10,14 @@ from fleet.errors import FleetError, ModelError, NotFound, ValidationFailed
 
 #: Too little memory for the model, or for this request.
 MEMORY_CODES = frozenset(
-    {"memory-error", "not-enough-memory", "memory-busy", "out-of-memory", "inference-out-of-memory"}
+    {
+        "memory-error",
+        "not-enough-memory",
+        "memory-busy",
+        "memory-shared-out",
+        "out-of-memory",
+        "inference-out-of-memory",
+    }
 )
 _WAITABLE = (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE)
 #: Where the pointer of a fault begins with another word than the request's own.

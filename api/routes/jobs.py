@@ -99,7 +99,7 @@ def list_jobs(  # noqa: PLR0917 (the framework passes them by name)
         created_before=_utc(created_before),
     )
     # One more than asked for tells whether there is a next page.
-    found = core.jobs.page(tenant, where, limit=limit + 1, before=_cursor(cursor))
+    found = core.jobs.page(tenant, where, limit=limit + 1, before=page_cursor(cursor))
     jobs = found[:limit]
     page = JobPageView(
         jobs=[job_view(job, base_url) for job in jobs],
@@ -236,7 +236,8 @@ def _utc(moment: datetime | None) -> datetime | None:
     return moment.replace(tzinfo=UTC) if moment is not None and moment.tzinfo is None else moment
 
 
-def _cursor(text: str | None) -> UUID | None:
+def page_cursor(text: str | None) -> UUID | None:
+    """Raises ValidationFailed."""
     try:
         return UUID(text) if text is not None else None
     except ValueError:

@@ -21,7 +21,7 @@ from api.openai import models as openai_models
 from api.openai.embedding import embeddings
 from api.openai.refusal import Refusal
 from api.openai.route import OpenAIRoute, form_router, with_the_rest
-from api.routes.jobs import known_id
+from api.routes.jobs import known_id, page_cursor
 from api.runpod.job import brief, job_object, status_of
 from api.runpod.request import DEFAULT, LABEL, in_run, inference_of, read_run, wait_s
 from api.runpod.route import PREFIX, RunpodRoute
@@ -36,6 +36,7 @@ from fleet.model_names import ModelReference
 from fleet.parts import PartStore
 
 _ENDPOINT = f"{PREFIX}/{{endpoint}}"
+_OPENAI = f"{_ENDPOINT}/openai/v1"
 #: RunPod's own; the server's MAX_BODY_BYTES where that is less.
 _RUN_BYTES, _RUNSYNC_BYTES = 10_000_000, 20_000_000
 #: RunPod's client gives a submit ten seconds: so long one waits for a model that it brings along.
@@ -50,7 +51,7 @@ _known, _openai = form_router(RunpodRoute), form_router(OpenAIRoute)
 @_known.post(f"{_ENDPOINT}/run")
 async def run(endpoint: str, request: Request, core: Core, tenant: Tenant) -> Response:
     submitted = await _submitted(endpoint, request, core, tenant, _RUN_BYTES, None)
-    return _json({"id": str(submitted.job.id), "status": "IN_QUEUE"}, submitted)
+    return _json(brief(submitted.job), submitted)
 
 
 @_known.post(f"{_ENDPOINT}/runsync")
@@ -108,7 +109,7 @@ def purge_queue(endpoint: str, core: Core, tenant: Tenant) -> Response:
     """Cancels what waits at this endpoint; what runs goes on."""
     _check_endpoint(core, endpoint)
     removed: list[UUID] = list(Endpoints(core.database).purge(tenant, {LABEL: endpoint}))
-    core.doorbell.ended(core.jobs.existing(removed[:_TOLD]).values())
+    core.doorbell.cancelled(removed[:_TOLD])
     return _json({"removed": len(removed), "status": "completed"})
 
 
@@ -150,20 +151,20 @@ def requests(  # noqa: PLR0917 (the framework passes them by name)
         tenant,
         JobFilter(labels={LABEL: endpoint}),
         limit=count + 1,
-        before=known_id(cursor) if cursor is not None else None,
+        before=page_cursor(cursor),
     )
     shown = found[:count]
     after = str(shown[-1].id) if len(found) > count else None
     return _json({"requests": [job_object(job, base_url) for job in shown], "next_cursor": after})
 
 
-@_openai.post(f"{_ENDPOINT}/openai/v1/embeddings")
+@_openai.post(f"{_OPENAI}/embeddings")
 async def create_embeddings(endpoint: str, request: Request, core: Core, tenant: Tenant) -> Response:
     """As /v1/embeddings: the body names the model, whatever the endpoint is."""
     return await embeddings(request, core, tenant)
 
 
-@_openai.get(f"{_ENDPOINT}/openai/v1/models")
+@_openai.get(f"{_OPENAI}/models")
 def list_models(endpoint: str, core: Core) -> Response:
     return _json(openai_models.listed(core.catalogue))
 
@@ -235,5 +236,5 @@ def _json(content: dict[str, Any], submitted: Submitted | None = None) -> Respon
 
 
 router = APIRouter()
-router.include_router(_openai)
+router.include_router(with_the_rest(_openai, OpenAIRoute, _OPENAI))
 router.include_router(with_the_rest(_known, RunpodRoute, PREFIX))

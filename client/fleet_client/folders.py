@@ -1,6 +1,7 @@
 """A folder as one file to send: the DICOM files in it, or the pictures."""
 
 import os
+import re
 import tempfile
 import zipfile
 from collections.abc import Callable, Iterable, Iterator
@@ -16,21 +17,24 @@ _WEBP = (b"RIFF", b"WEBP")
 #: The same files make the same archive, byte for byte, on any day.
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 _CHUNK = 1024 * 1024
+#: What no text is, or what leads out of an archive somewhere: undecodable bytes, `\\`, and `C:`.
+_ODD = re.compile(r"[\\\x00-\x1f\ud800-\udfff]|(?<=^.):")
 
 
 def zip_folder(folder: Path) -> BinaryIO:
     """The DICOM files below `folder` in one ZIP, or if there are none the pictures; a temporary file.
 
     Files are told by how they begin. DICOM files are named by numbers: their names often hold a patient's name and
-    nobody needs them. Pictures keep theirs, from the folder on, since answers go by them. Stored, not deflated: neither
-    shrinks. Raises InputUnusable when there is nothing of either kind.
+    nobody needs them. Pictures keep theirs, from the folder on, since answers go by them; what no archive may hold
+    becomes `_`. Stored, not deflated: neither shrinks. Raises InputUnusable when there is nothing of either kind,
+    and OSError for what cannot be read.
     """
     series = list(_files(folder, _is_dicom))
     if series:
         return _zipped((f"{number:06d}.dcm", path) for number, path in enumerate(series, start=1))
     pictures = list(_files(folder, _is_picture))
     if pictures:
-        return _zipped((path.relative_to(folder).as_posix(), path) for path in pictures)
+        return _zipped((_ODD.sub("_", path.relative_to(folder).as_posix()), path) for path in pictures)
     raise InputUnusable(
         f"{folder} holds no DICOM file (none has 'DICM' at byte {_DICOM_AT}) and no picture: "
         "give single files, or pack files without a preamble into a ZIP yourself"
@@ -55,9 +59,14 @@ def _zipped(entries: Iterable[tuple[str, Path]]) -> BinaryIO:
 
 
 def _files(folder: Path, wanted: Callable[[Path], bool]) -> Iterator[Path]:
-    for parent, folders, names in os.walk(folder):
+    for parent, folders, names in os.walk(folder, onerror=_refuse):
         folders.sort()
         yield from (path for name in sorted(names) if (path := Path(parent) / name).is_file() and wanted(path))
+
+
+def _refuse(error: OSError) -> None:
+    """A series without the files of one folder would be another series."""
+    raise error
 
 
 def _is_dicom(path: Path) -> bool:

@@ -90,7 +90,7 @@ def _open_path(path: Path, name: str | None) -> Source:
             return _measured(zip_folder(path), name or f"{path.resolve().name or 'folder'}.zip", ours=True)
         stream = path.open("rb")
     except OSError as error:
-        raise InputUnusable(f"{path} cannot be read: {error.strerror or error}") from error
+        raise InputUnusable(f"{error.filename or path} cannot be read: {error.strerror or error}") from error
     if stream.seekable():
         return _measured(stream, name or path.name, ours=True)
     with stream:
@@ -141,5 +141,5 @@ def _read(stream: BinaryIO) -> bytes:
 
 
 def _safe(name: str) -> str:
-    """The name as the server takes it: no separators, no control characters, at most 255 characters, suffix kept."""
-    return re.sub(r"[/\\\x00-\x1f]", "_", name)[-255:]
+    """As the server takes it: text without separators and control characters, at most 255 of them, suffix kept."""
+    return re.sub(r"[/\\\x00-\x1f\ud800-\udfff]", "_", name)[-255:]

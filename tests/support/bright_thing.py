@@ -7,8 +7,11 @@ from onnx import TensorProto, helper, numpy_helper
 SIDE = 64
 
 
-def bright_thing() -> bytes:
-    """The box around all pixels brighter than a half, as sure as the brightest is bright; rows are a free batch."""
+def bright_thing(*, white: int = 0) -> bytes:
+    """The box around all pixels brighter than a half, as sure as the brightest is bright; rows are a free batch.
+
+    It is of class 0; where the brightest is white, of class `white`.
+    """
     nodes = [
         helper.make_node("Greater", ["images", "half"], ["is_bright"]),
         helper.make_node("Cast", ["is_bright"], ["bright"], to=TensorProto.FLOAT),
@@ -25,12 +28,12 @@ def bright_thing() -> bytes:
     nodes += [
         helper.make_node("ReduceMax", ["images"], ["most"], axes=[2, 3], keepdims=0),
         helper.make_node("ReduceMax", ["most"], ["score"], axes=[1], keepdims=1),
-        helper.make_node("Mul", ["score", "none"], ["class"]),
+        helper.make_node("Mul", ["score", "white"], ["class"]),
         helper.make_node("Concat", ["x1", "y1", "x2", "y2", "score", "class"], ["row"], axis=1),
         helper.make_node("Unsqueeze", ["row", "one"], ["output0"]),
     ]
     constants = {
-        "half": np.float32(0.5), "side": np.float32(SIDE), "none": np.float32(0), "one": np.array([1], np.int64),
+        "half": np.float32(0.5), "side": np.float32(SIDE), "white": np.float32(white), "one": np.array([1], np.int64),
         "across": np.arange(1, SIDE + 1, dtype=np.float32), "back": np.arange(SIDE, 0, -1, dtype=np.float32),
     }  # fmt: skip
     made = helper.make_graph(

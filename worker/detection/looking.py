@@ -51,6 +51,8 @@ class Looking:
     augment: Augment | None
     #: Of the whole answer of a picture, where the request says it; without tiles `wanted` says so.
     most: int
+    #: Whether it says that boxes of different classes drop each other.
+    agnostic: bool = False
 
     #: Looks at a time.
     lanes: int = 1
@@ -66,7 +68,8 @@ class Looking:
         lanes = 1
         if params.tiles is not None or augment is not None:
             lanes = min(_MOST_LANES, room, max(model.at_once + 1, usable_cpus(), model.max_batch_size))
-        return cls(detector, model, wanted, params.tiles, augment, most, max(1, lanes))
+        agnostic = bool(params.class_agnostic)
+        return cls(detector, model, wanted, params.tiles, augment, most, agnostic, max(1, lanes))
 
     @property
     def plain(self) -> bool:
@@ -84,7 +87,9 @@ class Looking:
 
     def _held_to_shrink(self, size: tuple[int, int]) -> int:
         """A picture on disk: some bands of it, and all its rows in the width of an input or of the preview."""
-        return 4 * BAND_BYTES + 4 * max(LONGEST_SIDE, *self.detector.family.largest) * max(size)
+        shrunk = 4 * BAND_BYTES + 4 * max(LONGEST_SIDE, *self.detector.family.largest) * max(size)
+        # Its views may be looked at side by side.
+        return shrunk * min(self.lanes, len(self._views))
 
     def find(self, picture: Picture, stages: Stages, step: Step) -> Found:
         """Boxes in pixels of the picture, best first. Raises as `Detector.find`.
@@ -193,7 +198,7 @@ class Looking:
             self.tiles.merge or ("nms" if doubtful else "greedy_nmm"),
             self.tiles.metric or ("iou" if doubtful else "ios"),
             self.tiles.threshold,
-            bool(self.tiles.class_agnostic),
+            self.agnostic if self.tiles.class_agnostic is None else self.tiles.class_agnostic,
         )
 
     def _grid(self, size: tuple[int, int], tiles: Tiles) -> Grid:

@@ -30,7 +30,9 @@ class Tiles(TaskParams):
     )
     threshold: float = Field(default=0.5, gt=0, le=1, allow_inf_nan=False, description="boxes match from here on")
     whole: bool = Field(default=True, description="also look at the whole picture, for what is larger than a tile")
-    class_agnostic: bool = Field(default=False, description="whether boxes of different classes match")
+    class_agnostic: bool | None = Field(
+        default=None, description="whether boxes of different classes match; default: only if the request asks for that"
+    )
 
 
 class Augment(TaskParams):

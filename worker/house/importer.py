@@ -171,7 +171,9 @@ class Importer:
             log.info("version removed", model=row.key)
 
 
-_OUTAGES = frozenset({"object-store-unavailable", "database-unavailable", "database-closed", "memory-busy"})
+_OUTAGES = frozenset(
+    {"object-store-unavailable", "database-unavailable", "database-closed", "memory-busy", "memory-shared-out"}
+)
 
 
 def _as_ours(error: Exception) -> FleetError:

@@ -140,7 +140,8 @@ def _unsafe(entry: zipfile.ZipInfo) -> bool:
         or ".." in parts
         # "." and "./" name no file.
         or not [part for part in parts if part not in ("", ".")]
-        or ":" in parts[0]
+        # A drive. Other names may have a time of day in them.
+        or parts[0][1:2] == ":"
         or ("\0" in name)
     )
 

@@ -28,18 +28,21 @@ _BAND_BYTES, _TURNED_BAND_BYTES = 4 * 1024**2, 32 * 1024**2
 _READER_ROWS, _READER_BYTES = 1024, 128 * 1024**2
 #: Of a band: as it is read, with four channels of 16 bits at most, as 8 bits, in Pillow, as RGB, and copies between.
 _BYTES_PER_PIXEL = 36
-#: Pillow's mode of a file -> what libvips makes of it, by its channels, as Pillow's modes.
-_MODES: dict[str, dict[int, str]] = {
-    "1": {1: "L"},
-    "L": {1: "L", 2: "LA"},
-    "LA": {2: "LA"},
-    "P": {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"},
-    "RGB": {3: "RGB", 4: "RGBA"},
-    "RGBA": {4: "RGBA"},
-    "CMYK": {4: "CMYK"},
-    "I;16": {1: "L", 2: "LA"},
-    "I;16B": {1: "L", 2: "LA"},
+#: Pillow's mode of a file -> how libvips gives its pixels, as Pillow's mode with as many letters as channels.
+_FORMS = {
+    "1": "L",
+    "L": "L",
+    "LA": "LA",
+    "La": "LA",
+    "P": "RGB",
+    "RGB": "RGB",
+    "RGBA": "RGBA",
+    "CMYK": "CMYK",
+    "I;16": "L",
+    "I;16B": "L",
 }
+#: Of a PNG the number of channels tells: a palette may be grey, and a colour that is transparent becomes alpha.
+_FORMS_OF_PNG = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}
 _PNG_BEGIN = 8
 
 
@@ -54,7 +57,7 @@ def spill(path: Path, limits: PictureLimits, alpha: Alpha, ask: Admit, into: int
         limits.check_size(*image.size)
         kind = _kind_of(image)
         orientation = _orientation(image, file)
-        mode, (width, height) = image.mode, image.size
+        mode, told, (width, height) = image.mode, (image.format or "").lower(), image.size
         # Pillow gives the sides of a TIFF as they are when it is upright.
         if kind == "tiff" and orientation > 4:
             width, height = height, width
@@ -65,7 +68,7 @@ def spill(path: Path, limits: PictureLimits, alpha: Alpha, ask: Admit, into: int
     memory = _READER_BYTES + (_READER_ROWS * 4 + rows * (_BYTES_PER_PIXEL + 9 * together)) * width
     ask(f"reading a picture of {width} × {height} pixels in bands", memory, width * height * 3)
     os.posix_fallocate(into, 0, width * height * 3)
-    stored = _bands(lambda: libvips.opened(str(path), kind), mode, (width, height), rows)
+    stored = _bands(lambda: libvips.opened(str(path), kind), kind, mode, (width, height), rows)
     bands = (np.asarray(as_rgb(band, alpha)) for band in stored)
     top = 0
     while group := list(islice(bands, together)):
@@ -76,13 +79,15 @@ def spill(path: Path, limits: PictureLimits, alpha: Alpha, ask: Admit, into: int
     return {
         "width": upright[0],
         "height": upright[1],
-        "about": {"format": kind, "mode": mode, "orientation": orientation},
+        "about": {"format": told, "mode": mode, "orientation": orientation},
     }
 
 
 def _kind_of(image: Image.Image) -> Kind:
     """Raises UnsupportedMedia `not-in-bands` for what must be held whole to be read."""
     kind = (image.format or "").lower()
+    # A JPEG with further ones behind it, as telephones write them: the first one is the picture.
+    kind = "jpeg" if kind == "mpo" else kind
     why = ""
     if kind not in get_args(Kind):
         why = f"a {kind.upper()} file"
@@ -90,7 +95,7 @@ def _kind_of(image: Image.Image) -> Kind:
         why = "a progressive JPEG"
     elif kind == "png" and image.info.get("interlace"):
         why = "an interlaced PNG"
-    elif image.mode not in _MODES:
+    elif image.mode not in _FORMS:
         why = f"a file with pixels of the kind {image.mode}"
     if why:
         width, height = image.size
@@ -126,21 +131,32 @@ def _late_exif(file: BinaryIO) -> bytes:
     return b""
 
 
-def _bands(open_rows: Callable[[], Rows], mode: str, size: tuple[int, int], count: int) -> Iterator[Image.Image]:
+def _bands(
+    open_rows: Callable[[], Rows], kind: Kind, mode: str, size: tuple[int, int], count: int
+) -> Iterator[Image.Image]:
     """So many rows at a time from the top down, as they are stored. Raises CorruptInput `corrupt-picture`."""
     try:
         rows = open_rows()
-        found = _MODES[mode].get(rows.channels)
-        if rows.dtype is None or found is None or (rows.width, rows.height) != size:
+        form = _form(kind, mode, rows.channels)
+        if rows.dtype is None or len(form) > rows.channels or (rows.width, rows.height) != size:
             raise BrokenFile
         for top in range(0, rows.height, count):
-            yield _image(rows.read(top, min(count, rows.height - top)), found)
+            yield _image(rows.read(top, min(count, rows.height - top)), form)
     except BrokenFile as error:
         raise corrupt() from error
 
 
+def _form(kind: Kind, mode: str, channels: int) -> str:
+    """What the first channels are. Others are no colours: near infrared in an aerial photograph, for instance."""
+    # Of 16 bits grey has no alpha in Pillow.
+    if kind == "png" and mode != "I;16":
+        return _FORMS_OF_PNG.get(channels, _FORMS[mode])
+    return "L" if mode == "P" and channels < 3 else _FORMS[mode]
+
+
 def _image(rows: Array, mode: str) -> Image.Image:
     """Of 16 bits the higher byte counts."""
+    rows = rows[..., : len(mode)]
     if rows.dtype.itemsize > 1:
         rows = (rows >> 8).astype(np.uint8)
     return Image.frombytes(mode, (rows.shape[1], rows.shape[0]), rows.tobytes())

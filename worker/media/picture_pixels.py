@@ -72,7 +72,8 @@ def as_rgb(image: Image.Image, alpha: Alpha) -> Image.Image:
     if image.mode in _DEEP:
         return _shallow(image).convert("RGB")
     if image.mode in _WITH_ALPHA or "transparency" in image.info:
-        image = image.convert("RGBA")
+        # Pillow has no way from grey that was multiplied by its alpha to colours.
+        image = (image.convert("LA") if image.mode == "La" else image).convert("RGBA")
         if alpha == "white":
             image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
     return image if image.mode == "RGB" else image.convert("RGB")

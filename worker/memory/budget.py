@@ -1,7 +1,8 @@
 """The memory of one worker process, shared out among its runs before they allocate.
 
     reserve -> fits now: granted
-            -> fits this worker, but not beside what runs: False, then `wait`, first come first served
+            -> fits this worker, but not beside what runs: False, then `wait`, first come first served; but who
+               holds some already and asks for more goes before who holds none, else each would wait for the other
             -> fits never: InputTooLarge `not-enough-memory`, with the numbers
 
 What a run may have is the limit, less what is kept back, less what the process holds anyway (its floor: interpreter,
@@ -15,7 +16,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from fleet.errors import DependencyError, InputTooLarge
+from fleet.errors import DependencyError, InputTooLarge, NoCapableWorker
 from fleet.logs import get_logger
 from worker.memory.limit import GIB, MIB, Limit, LimitedBy
 
@@ -23,6 +24,8 @@ from worker.memory.limit import GIB, MIB, Limit, LimitedBy
 _TICK_S = 0.1
 #: How long a run waits when nothing of this worker runs and the memory is still not there: others have it.
 _PATIENCE_S = 60.0
+#: How long all runs that hold memory may wait for more before one of them gives way: some ticks.
+_STUCK_S = 1.0
 #: Up to here the machine is not asked: that costs more than it saves.
 _SMALL_BYTES = 64 * MIB
 _ADVICE = {
@@ -133,7 +136,7 @@ class Budget:
         with self._changed:
             if wanted > mine.bytes:
                 self._refuse_what_never_fits(mine, wanted, what)
-                if self._line or not self._fits(mine, wanted):
+                if self._place(mine) or not self._fits(mine, wanted):
                     return False
             self._set(mine, wanted)
             return True
@@ -141,7 +144,8 @@ class Budget:
     def wait(self, mine: Holding, wanted: int, what: str, check: Callable[[], None]) -> None:
         """Until it is this run's turn and there is room. `check` is called all the while, and ends it by raising.
 
-        Raises DependencyError `memory-busy`, to be tried again, when others than this worker's runs have the memory.
+        Raises DependencyError `memory-busy`, to be tried again, when others than this worker's runs have the memory;
+        NoCapableWorker `memory-shared-out` when runs that hold some wait for each other, and this one has the least.
         """
         with self._in_line(mine):
             log.info("waiting for memory", wanted_mib=wanted // MIB, granted_mib=self._sum() // MIB)
@@ -153,10 +157,15 @@ class Budget:
                     since = time.monotonic()
                 elif time.monotonic() - since > self._patience_s:
                     raise self._busy(wanted, what)
+                elif time.monotonic() - since > _STUCK_S and self._least_of_several(mine):
+                    raise self._shared_out(wanted, what)
                 elif self._line[0] is mine and self.may_go() > mine.keeps():
                     # Models of runs that stand behind it are in its way: those first, or each waits for the other.
                     self._line.append(self._line.pop(0))
                     self._changed.notify_all()
+                elif self._line[0] is mine and mine.bytes:
+                    # The next of those that hold memory may fit.
+                    self._line.insert(self._place(mine) - 1, self._line.pop(0))
                 self._changed.wait(_TICK_S)
             self._set(mine, wanted)
 
@@ -172,14 +181,23 @@ class Budget:
 
     @contextmanager
     def _in_line(self, mine: Holding) -> Iterator[None]:
-        """First come, first served; holds the lock."""
+        """Holds the lock."""
         with self._changed:
-            self._line.append(mine)
+            self._line.insert(self._place(mine), mine)
             try:
                 yield
             finally:
                 self._line.remove(mine)
                 self._changed.notify_all()
+
+    def _place(self, mine: Holding) -> int:
+        """How many in the line come before one that joins it."""
+        return sum(one.bytes > 0 for one in self._line) if mine.bytes else len(self._line)
+
+    def _least_of_several(self, mine: Holding) -> bool:
+        """Of those in the line that hold memory."""
+        holding = [one for one in self._line if one.bytes]
+        return len(holding) > 1 and min(holding, key=lambda one: one.bytes) is mine
 
     def release(self, mine: Holding) -> None:
         if mine.bytes:
@@ -242,6 +260,14 @@ class Budget:
             f"other processes hold it: {shown(self._free())} are free. Stop them, or give each worker its own share "
             "with WORKER_MEMORY_BYTES",
             code="memory-busy",
+            **self._facts(wanted, self.most_bytes),
+        )
+
+    def _shared_out(self, wanted: int, what: str) -> NoCapableWorker:
+        return NoCapableWorker(
+            f"{what} would take an estimated {shown(wanted)} of memory at its peak, which other jobs of this worker "
+            "hold while they wait for more themselves: give it more memory, or fewer jobs at a time",
+            code="memory-shared-out",
             **self._facts(wanted, self.most_bytes),
         )
 

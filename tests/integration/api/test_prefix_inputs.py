@@ -134,6 +134,9 @@ def test_more_than_a_job_takes_are_refused(doors: Door) -> None:
     assert len(keys_of(doors, send(doors, half, half))) == 2 * (MAX_OBJECTS - 600)
     answer = send(doors, half, half, half)
     assert (answer.status_code, answer.json()["code"]) == (413, "too-many-files")
+    # Nothing is looked for behind the one that makes it too many.
+    answer = send(doors, half, half, half, prefix(doors, "inputs/acme/nothing/"))
+    assert (answer.status_code, answer.json()["code"]) == (413, "too-many-files")
 
 
 def test_only_pictures_are_read_from_a_prefix(doors: Door) -> None:

@@ -1,13 +1,19 @@
 """What a request that brings its model along asks of the model house: once for each source, under which name."""
 
+import asyncio
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any
 
 import httpx
 import pytest
 
+from api.inference.bringing import Bringing
+from api.inference.request import InferenceRequest
+from fleet.catalogue import Catalogue, Entry
 from fleet.model_records import HousedVersion, ModelRecords
+from fleet.model_source import Trained
 from tests.support.front_door import Door, card, front_door
 from tests.support.servers import Servers
 
@@ -73,3 +79,38 @@ def test_runpods_clients_are_told_to_come_again(idle: Door) -> None:
     answer = idle.http.post("/runpod/v2/default/run", json={"input": given})
     assert (answer.status_code, answer.json()["code"]) == (503, "model-importing")
     assert int(answer.headers["retry-after"]) >= 1
+
+
+def test_no_request_makes_a_version_of_a_model_of_others(idle: Door) -> None:
+    """The newest version is what all get who say no number. One lies in the workers' folder, one is a tenant's."""
+    theirs = Trained(checkpoint_url="https://example.com/theirs.onnx")
+    ModelRecords(idle.core.database).request("theirs", None, theirs, tenant="somebody")
+    for name in ("taken", "theirs"):
+        answer = ask(idle, model_id=name, checkpoint_url="https://example.com/mine.onnx")
+        assert (answer.status_code, answer.json()["code"]) == (422, "model-name-taken")
+        assert answer.json()["errors"][0]["pointer"] == "#/model_id"
+    assert asked_for(idle, model_id="theirs", checkpoint_url=theirs.checkpoint_url) == "theirs/1"
+
+
+class Counting(Catalogue):
+    looks = 0
+
+    def get(self, reference: str, version: int | None = None) -> Entry:
+        self.looks += 1
+        return super().get(reference, version)
+
+
+def test_those_who_wait_for_one_model_look_together(idle: Door) -> None:
+    catalogue = Counting(idle.core.database)
+    bringing = Bringing(replace(idle.core.models, catalogue=catalogue))
+    asked = InferenceRequest(model_id="awaited", task="embedding", checkpoint_url="https://example.com/awaited.onnx")
+    asked_for(idle, **asked.model_dump(exclude_defaults=True))
+
+    async def all_of_them() -> list[Any]:
+        return await asyncio.gather(
+            *(bringing.named(asked, "default", 0.3) for _ in range(100)), return_exceptions=True
+        )
+
+    told = asyncio.run(all_of_them())
+    assert {error.code for error in told} == {"model-importing"}
+    assert 1 <= catalogue.looks < len(told)

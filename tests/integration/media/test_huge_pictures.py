@@ -1,9 +1,11 @@
 """Pictures that are looked at in tiles and do not fit: read band by band to disk, with the pixels of any other way."""
 
+import struct
 import sys
 import tempfile
 import zlib
 from collections.abc import Callable, Iterator
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -73,11 +75,32 @@ def named(transparent: bool) -> bytes:
     return encoded(image, "PNG", **({"transparency": 3} if transparent else {}))
 
 
+def infrared() -> bytes:
+    """Four channels, of which the last one is no alpha, as aerial photographs have it."""
+    return encoded(Image.frombytes("RGBX", (160, 100), clear("RGBA").tobytes()), "TIFF")
+
+
+def with_extra(mode: str, kind: int) -> bytes:
+    """A TIFF whose last channel is another kind of extra sample (0: of no known meaning, 1: alpha, multiplied in)."""
+    content = encoded(clear(mode), "TIFF")
+    extra = struct.pack("<HHI", 338, 3, 1)
+    assert content.count(extra) == 1
+    return content.replace(extra + struct.pack("<H", 2), extra + struct.pack("<H", kind))
+
+
+def of_telephone() -> bytes:
+    """A JPEG with a second one behind it."""
+    file = BytesIO()
+    Image.fromarray(WIDE).save(file, "MPO", save_all=True, append_images=[Image.fromarray(WIDE[::-1].copy())])
+    return file.getvalue()
+
+
 FILES: dict[str, Callable[[], bytes]] = {
     "jpeg": lambda: encoded(WIDE, "JPEG", quality=80),
     "jpeg-grey": lambda: encoded(grey("L"), "JPEG"),
     "jpeg-cmyk": lambda: encoded(Image.fromarray(WIDE).convert("CMYK"), "JPEG"),
     "jpeg-profile": lambda: encoded(WIDE, "JPEG", icc_profile=b"no profile" * 30),
+    "jpeg-several": of_telephone,
     "png": lambda: encoded(WIDE, "PNG"),
     "png-grey": lambda: encoded(grey("L"), "PNG"),
     "png-bits": lambda: encoded(grey("1"), "PNG"),
@@ -86,7 +109,9 @@ FILES: dict[str, Callable[[], bytes]] = {
     "png-palette": lambda: named(False),
     "png-palette-clear": lambda: named(True),
     "png-clear-colour": lambda: encoded(WIDE, "PNG", transparency=(0, 0, 0)),
+    "png-clear-bits": lambda: encoded(grey("1"), "PNG", transparency=0),
     "png-deep": lambda: encoded(deep(), "PNG"),
+    "png-deep-clear": lambda: encoded(deep(), "PNG", transparency=4000),
     "tiff": lambda: encoded(WIDE, "TIFF"),
     "tiff-lzw": lambda: encoded(WIDE, "TIFF", compression="tiff_lzw"),
     "tiff-deflate": lambda: encoded(WIDE, "TIFF", compression="tiff_deflate"),
@@ -95,6 +120,9 @@ FILES: dict[str, Callable[[], bytes]] = {
     "tiff-white-is-zero": lambda: encoded(grey("L"), "TIFF", tiffinfo={262: 0}),
     "tiff-bits": lambda: encoded(grey("1"), "TIFF"),
     "tiff-alpha": lambda: encoded(clear("RGBA"), "TIFF"),
+    "tiff-infrared": infrared,
+    "tiff-grey-extra": lambda: with_extra("LA", 0),
+    "tiff-grey-multiplied": lambda: with_extra("LA", 1),
     "tiff-palette": lambda: encoded(Image.fromarray(WIDE).quantize(16), "TIFF"),
     "tiff-cmyk": lambda: encoded(Image.fromarray(WIDE).convert("CMYK"), "TIFF"),
     "tiff-deep": lambda: encoded(deep(), "TIFF"),
@@ -113,6 +141,8 @@ def test_a_picture_in_bands_has_the_pixels_of_one_at_once(
     content = FILES[kind]()
     picture = spilled(content)
     np.testing.assert_array_equal(picture.array, at_once(content, tmp_path))
+    with Image.open(BytesIO(content)) as image:
+        assert picture.about["format"] == (image.format or "").lower()
 
 
 def test_dropped_alpha_is_dropped_in_bands(spilled: Callable[..., Picture], tmp_path: Path) -> None:

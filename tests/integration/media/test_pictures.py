@@ -305,6 +305,11 @@ def test_a_zip_is_as_many_items_as_it_holds_files(pictures: Callable[..., Pictur
     assert codes == ["a/cat.png", "not-a-picture", "too-many-bytes", "nested-archive"]
 
 
+def test_a_zip_may_name_its_pictures_by_the_time_of_day(pictures: Callable[..., Pictures], tmp_path: Path) -> None:
+    found = pictures(zipped(tmp_path / "a.zip", {"2026-01-01T12:30.png": encoded(noise(), "PNG")}))
+    assert [item.name for item in found.items] == ["2026-01-01T12:30.png"]
+
+
 def test_a_zip_beside_a_picture_is_opened_too(pictures: Callable[..., Pictures], tmp_path: Path) -> None:
     found = pictures(
         encoded(noise(), "PNG"), zipped(tmp_path / "a.zip", {name: encoded(noise(), "PNG") for name in "ab"})

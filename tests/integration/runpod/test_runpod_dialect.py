@@ -227,6 +227,9 @@ def test_a_repeat_with_a_key_is_the_first_job(door: Door) -> None:
     ]
     assert sent[0].json() == sent[1].json()
     assert sent[1].headers["idempotency-replayed"] == "true"
+    door.run(sent[0].json()["id"])
+    again = door.http.post(f"{BASE}/run", json={"input": INPUT}, headers={"Idempotency-Key": "runpod"})
+    assert again.json() == {**sent[0].json(), "status": "COMPLETED"}
 
 
 @pytest.mark.parametrize(
@@ -291,6 +294,7 @@ def test_bodies_have_runpods_limits(door: Door, call: str, most: int) -> None:
         ("GET", "run", 405, "method-not-allowed"),
         ("GET", "nothing", 404, "not-found"),
         ("GET", "requests?limit=0", 400, "malformed-request"),
+        ("GET", "requests?cursor=none", 400, "validation-failed"),
         ("POST", "runsync?wait=soon", 400, "malformed-request"),
     ],
 )
@@ -303,6 +307,9 @@ def test_openais_calls_are_passed_through_in_openais_form(door: Door) -> None:
     assert door.http.get(f"{base}/models").json()["object"] == "list"
     answer = door.http.post(f"{base}/embeddings", json={"model": "nobody", "input": "red"})
     assert (answer.status_code, answer.json()["error"]["code"]) == (404, "model_not_found")
+    for path, status, code in (("chat/completions", 404, "unknown_url"), ("models", 405, "method_not_allowed")):
+        answer = door.http.post(f"{base}/{path}", json={})
+        assert (answer.status_code, answer.json()["error"]["code"]) == (status, code)
 
 
 def test_a_job_of_another_endpoint_is_not_shown(door: Door) -> None:

@@ -3,9 +3,12 @@
 import hashlib
 import io
 import os
+import sys
+import tempfile
 import threading
 import zipfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -200,6 +203,46 @@ def test_a_folder_of_pictures_is_sent_as_one_archive_of_them(
         names = archive.namelist()
         assert {name: archive.read(name) for name in names} == pictures
     assert names == ["b.jpg", "z", "deeper/a.webp"]
+
+
+@contextmanager
+def anybody() -> Iterator[None]:
+    """Without the rights of root, who may read everything."""
+    root = os.geteuid() == 0
+    if root:
+        os.seteuid(65534)
+    try:
+        yield
+    finally:
+        if root:
+            os.seteuid(0)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="rights are others there")
+def test_a_series_of_which_a_part_cannot_be_read_is_not_sent_without_it(fleet: Client, server: ProtocolServer) -> None:
+    with tempfile.TemporaryDirectory() as place:
+        series = Path(place)
+        series.chmod(0o755)
+        (series / "1.dcm").write_bytes(dicom_file(b"a"))
+        (series / "deeper").mkdir()
+        (series / "deeper" / "2.dcm").write_bytes(dicom_file(b"b"))
+        (series / "deeper").chmod(0)
+        with anybody(), pytest.raises(InputUnusable, match="deeper cannot be read: Permission denied"):
+            fleet.upload(series)
+        (series / "deeper").chmod(0o755)
+    assert server.api.seen == []
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="file systems of others refuse such names")
+def test_odd_names_become_names_that_an_archive_may_hold(fleet: Client, server: ProtocolServer, tmp_path: Path) -> None:
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    for name in (b"12:30.png", b"C:x.png", b"\\a\n.png", b"caf\xe9.png"):
+        (photos / os.fsdecode(name)).write_bytes(b"\x89PNG\r\n\x1a\n...")
+    fleet.upload(photos)
+    with zipfile.ZipFile(io.BytesIO(server.objects["upload-1/0"])) as archive:
+        assert sorted(archive.namelist()) == ["12:30.png", "C_x.png", "_a_.png", "caf_.png"]
+    assert fleet.upload(photos / os.fsdecode(b"caf\xe9.png")).name == "caf_.png"
 
 
 @pytest.mark.parametrize("place", ["s3://", "s3://bucket", "s3://bucket/", "S3:///key"])

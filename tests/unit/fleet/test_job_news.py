@@ -1,5 +1,6 @@
 """What a worker tells of a job's end is believed only by who waits for that job, and only if it is news."""
 
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -45,8 +46,9 @@ def test_what_is_large_is_left_to_the_record(field: str) -> None:
         ({"revision": 3}, {}),
         ({"revision": 2}, {}),
         ({}, {"state": JobState.RUNNING}),
+        ({}, {"deleted_at": datetime(2026, 1, 1, tzinfo=UTC)}),
     ],
-    ids=["of another job", "older than what is known", "known already", "not of an end"],
+    ids=["of another job", "older than what is known", "known already", "not of an end", "of a deleted job"],
 )
 def test_what_is_no_news_of_its_end_is_not_believed(waiting: dict[str, Any], told: dict[str, Any]) -> None:
     job = over()

@@ -122,6 +122,24 @@ def test_a_thing_that_lies_across_tiles_is_one(codecs: Codecs, model: Model, tmp
     assert boxes(parts) == [(44, 20, 64, 60)]
 
 
+def test_boxes_of_different_classes_are_one_where_the_request_says_so(codecs: Codecs, tmp_path: Path) -> None:
+    graph = bright_thing(white=1)
+    model = loaded(make_model(tmp_path / "models", graph, pipeline={"family": "ultralytics-end-to-end"}))
+    # The first tile sees the white part of it, the second one only the grey.
+    picture = dark(104, 64, (30, 20, 70, 40))
+    picture[20:40, 40:70] = 230
+    tiles = TILES | {"overlap": 0.375}
+
+    def asked(**params: Any) -> list[tuple[float, ...]]:
+        return boxes(answered(codecs, model, tmp_path, encoded(picture, "PNG"), **params).result)
+
+    apart, one = [(30, 20, 64, 40), (40, 20, 70, 40)], [(30, 20, 70, 40)]
+    assert asked(tiles=tiles) == apart
+    assert asked(tiles=tiles, class_agnostic=True) == one
+    assert asked(tiles=tiles | {"class_agnostic": True}) == one
+    assert asked(tiles=tiles | {"class_agnostic": False}, class_agnostic=True) == apart
+
+
 def test_the_whole_picture_is_looked_at_after_its_tiles(codecs: Codecs, model: Model, tmp_path: Path) -> None:
     progress = Watched()
     # Seen whole it begins a pixel earlier, so that it comes before its parts, which are as sure.

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from fleet.contracts import Stage
-from fleet.errors import DependencyError, InputTooLarge, RunStopped
+from fleet.errors import DependencyError, InputTooLarge, NoCapableWorker, RunStopped
 from worker.memory.budget import Budget, Holding, shown
 from worker.memory.limit import GIB, MIB, Limit, LimitedBy
 from worker.memory.room import ArrayRoom
@@ -131,6 +131,43 @@ def test_who_came_first_is_served_first_even_if_who_came_later_would_fit() -> No
     for thread in threads:
         thread.join(20)
     assert order == ["large", "small"]
+
+
+def test_who_holds_memory_already_goes_before_who_waits_for_it() -> None:
+    budget, running, large = Machine().budget(), Holding(), Holding()
+    assert budget.reserve(running, 2 * GIB, "its model's run")
+    waiting = started(lambda: budget.wait(large, 8 * GIB, "large", nothing))
+    eventually(lambda: budget.waiting == 1)
+    assert budget.reserve(running, 3 * GIB, "its picture"), "else each would wait for the other"
+    budget.release(running)
+    waiting.join(20)
+    assert large.bytes == 8 * GIB
+
+
+def test_of_two_that_hold_memory_and_wait_for_more_the_one_that_fits_goes_on() -> None:
+    budget, large, small = Machine().budget(), Holding(), Holding()
+    assert budget.reserve(large, 4 * GIB, "large")
+    assert budget.reserve(small, GIB, "small")
+    waiting = started(lambda: budget.wait(large, 8 * GIB, "large", nothing))
+    eventually(lambda: budget.waiting == 1)
+    budget.wait(small, 3 * GIB, "small", nothing)
+    assert small.bytes == 3 * GIB
+    budget.release(small)
+    waiting.join(20)
+    assert large.bytes == 8 * GIB
+
+
+def test_of_two_that_wait_for_each_other_the_lesser_gives_way_and_loses_no_attempt() -> None:
+    budget, large, small = Machine().budget(), Holding(), Holding()
+    assert budget.reserve(large, 4 * GIB, "large")
+    assert budget.reserve(small, 3 * GIB, "small")
+    waiting = started(lambda: budget.wait(large, 6 * GIB, "large", nothing))
+    with pytest.raises(NoCapableWorker) as caught:
+        budget.wait(small, 6 * GIB, "small", nothing)
+    assert caught.value.code == "memory-shared-out"
+    budget.release(small)
+    waiting.join(20)
+    assert large.bytes == 6 * GIB
 
 
 def test_asking_for_less_never_waits_and_lets_others_in() -> None:

@@ -67,6 +67,12 @@ def test_what_the_task_does_not_know_is_told_field_by_field(
     assert [fault["pointer"] for fault in refused.value.errors] == pointers
 
 
+def test_of_many_unknown_params_the_first_are_told() -> None:
+    with pytest.raises(ValidationFailed) as refused:
+        params_of(asked(config={f"odd{number}": number for number in range(1000)}), of("detection"))
+    assert [fault["pointer"] for fault in refused.value.errors] == [f"#/config/odd{number}" for number in range(20)]
+
+
 def test_a_model_that_was_named_when_it_came_in_takes_the_mapping_without_a_param_for_it() -> None:
     fields = asked(class_mapping={"0": "cat"})
     assert params_of(fields, of("embedding"), named_by_import=True) == {}

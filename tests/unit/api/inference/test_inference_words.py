@@ -85,6 +85,11 @@ def test_what_is_no_file_of_github_is_refused(url: str | None) -> None:
     assert refused.value.errors[0]["pointer"] == "#/checkpoint_url"
 
 
+def test_a_text_that_the_record_cannot_hold_is_refused_in_the_place_of_a_model_too() -> None:
+    with pytest.raises(ValueError, match="NUL"):
+        asked(checkpoint_url="https://github.com/a/b/blob/ma\0in/m.onnx")
+
+
 def test_a_kind_of_network_says_what_a_model_that_is_brought_in_is_to_do() -> None:
     assert _manifest(asked(model_type="yolox")) == {
         "task": "object-detection", "lane": "interactive", "pipeline": {"family": "yolox"}
