@@ -20,8 +20,8 @@ from api.feeder import Feeder
 from api.forecasts import Forecasts
 from api.inference import router as inference
 from api.inference import short_router as inference_short
-from api.inference.bringing import Bringing
-from api.inference.predictions import Predictions
+from api.inference.predictions import build_predictions
+from api.inference.summaries import Summaries
 from api.inputs import Inputs
 from api.kserve import router as kserve
 from api.kserve.job import Inference
@@ -68,6 +68,7 @@ from fleet.broker import Broker
 from fleet.catalogue import Catalogue
 from fleet.database import Database
 from fleet.errors import DependencyError
+from fleet.inference_summary import InferenceSummaryReader
 from fleet.jobs import JobStore
 from fleet.logs import get_logger
 from fleet.objects import ObjectStore
@@ -232,9 +233,10 @@ def _services(settings: Settings) -> Services:
         serving=serving,
         inference=inference,
         embedding_calls=EmbeddingCalls(embedding_jobs, cards),
-        predictions=Predictions(
-            bringing=Bringing(house), cards=cards, jobs=job_store, submission=submission, waiters=waiters
+        predictions=build_predictions(
+            database, objects, house, cards=cards, jobs=job_store, submission=submission, waiters=waiters
         ),
+        summaries=Summaries(InferenceSummaryReader(database)),
         models=house,
         waiters=waiters,
         event_streams=EventStreams(

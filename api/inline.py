@@ -5,6 +5,8 @@ import binascii
 import re
 from dataclasses import dataclass
 
+from pydantic import PrivateAttr
+
 from api.requests import InputRequest
 from fleet.errors import ValidationFailed
 
@@ -22,8 +24,27 @@ class Inline:
     media_type: str
 
 
+class ReadInput(InputRequest):
+    """One whose `data` has been decoded."""
+
+    _inline: Inline = PrivateAttr()
+
+    @property
+    def inline(self) -> Inline:
+        return self._inline
+
+
+def read_data(request: InputRequest, number: int) -> ReadInput:
+    """Raises as `parse_data`, which need not decode it again."""
+    read = ReadInput.model_construct(**dict(request))
+    read._inline = parse_data(request, number)
+    return read
+
+
 def parse_data(request: InputRequest, number: int) -> Inline:
     """The `data` of input `number`. Raises ValidationFailed `not-base64` or `empty-input`."""
+    if isinstance(request, ReadInput):
+        return request.inline
     where, text, media_type = f"#/inputs/{number}/data", request.data or "", request.media_type
     if text[:5].lower() == "data:":
         header = _DATA_URI.match("data:" + text[5:_HEADER_CHARACTERS])

@@ -7,13 +7,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from uuid import UUID, uuid4
 
-from api.inline import parse_data
+from api.inline import Inline, parse_data
 from api.owned_objects import MAX_OBJECTS, Owned, OwnedObjects
 from api.requests import InputRequest, ObjectKey
 from fleet.card import Card
 from fleet.contracts import InlineInput, JobInput, LinkInput, MediaKind
 from fleet.errors import InputTooLarge, NotFound, UrlRefused, ValidationFailed
 from fleet.jobs import JobStore
+from fleet.kept_inputs import MAX_KEPT_BYTES, MAX_KEPT_TOTAL_BYTES, described
 from fleet.objects import ObjectStore, upload_key
 from fleet.outward import Outward
 from fleet.tensors import TASK_NAME
@@ -32,6 +33,29 @@ class Resolved:
     uploads: list[UUID]
     #: Jobs whose results it reads.
     jobs: list[UUID]
+    #: Bytes that the record keeps beside the job's row, by the number of the input.
+    kept: dict[int, bytes]
+
+
+class _Near:
+    """What the record takes of the bytes that stand in one request: in the job's row, or beside it."""
+
+    def __init__(self) -> None:
+        self._row, self._beside = MAX_INLINE_TOTAL_BYTES, MAX_KEPT_TOTAL_BYTES
+        #: Of those beside it, by the number of the input.
+        self.kept: dict[int, bytes] = {}
+
+    def taken(self, inline: Inline, name: str | None, number: int) -> JobInput | None:
+        """As input `number` of the job; None where there is no room."""
+        size = len(inline.content)
+        if size <= min(MAX_INLINE_BYTES, self._row):
+            self._row -= size
+            return JobInput(inline=InlineInput(data=inline.text, name=name, media_type=inline.media_type))
+        if size <= min(MAX_KEPT_BYTES, self._beside):
+            self._beside -= size
+            self.kept[number] = inline.content
+            return JobInput(kept=described(inline.content, name, inline.media_type))
+        return None
 
 
 class Inputs:
@@ -54,7 +78,7 @@ class Inputs:
         wanted = [request.upload for request in requests if request.upload is not None]
         known = self._uploads.get_many(wanted, tenant) if wanted else {}
         inputs: list[JobInput] = []
-        room = MAX_INLINE_TOTAL_BYTES
+        near = _Near()
         used: list[UUID] = []
         jobs: list[UUID] = []
         for number, request in enumerate(requests):
@@ -62,10 +86,11 @@ class Inputs:
                 inputs.append(JobInput(link=self._link(request, request.url, number, card, task)))
                 continue
             if request.data is not None:
-                given, stored = self._given(request, number, tenant, card, task, room=room)
-                room -= 0 if stored else given.size
-                inputs.append(given)
-                used += [stored] if stored else []
+                inline = parse_data(request, number)
+                given = near.taken(inline, request.name, len(inputs))
+                if given is None and not _pictures(card, task):
+                    raise _too_large(number, len(inline.content))
+                inputs.append(given or self._uploaded(inline, request.name, tenant, used))
                 continue
             if request.prefix is not None:
                 found = self._under(request.prefix, number, tenant, card, task)
@@ -84,7 +109,7 @@ class Inputs:
                 jobs += [owned.job] if owned.job else []
                 inputs.append(JobInput(object=owned.object, listed=request.prefix is not None))
         _check_total(len(inputs))
-        return Resolved(inputs, used, list(dict.fromkeys(jobs)))
+        return Resolved(inputs, used, list(dict.fromkeys(jobs)), near.kept)
 
     def check_arrived(self, upload: Upload) -> None:
         """Raises ValidationFailed `upload-incomplete` or `size-mismatch` unless the announced bytes are there."""
@@ -120,29 +145,14 @@ class Inputs:
             raise UrlRefused(f"{where}: {error.message}", code=error.code) from error
         return LinkInput(url=url, name=request.name)
 
-    def _given(
-        self, request: InputRequest, number: int, tenant: str, card: Card, task: str, *, room: int
-    ) -> tuple[JobInput, UUID | None]:
-        """Few bytes lie in the job's row; a larger picture becomes an upload of the tenant, whose id comes second.
-
-        room: bytes that the row has left.
-        """
-        inline = parse_data(request, number)
-        size = len(inline.content)
-        if size <= min(MAX_INLINE_BYTES, room):
-            few = InlineInput(data=inline.text, name=request.name, media_type=inline.media_type)
-            return JobInput(inline=few), None
-        if not _pictures(card, task):
-            raise InputTooLarge(
-                f"#/inputs/{number}/data: inline data has at most {MAX_INLINE_BYTES} bytes, and of all inputs "
-                f"{MAX_INLINE_TOTAL_BYTES}: upload these {size} (POST /api/v1/uploads)",
-                max_bytes=MAX_INLINE_BYTES,
-            )
-        upload_id, name = uuid4(), request.name or "picture"
+    def _uploaded(self, inline: Inline, given_name: str | None, tenant: str, used: list[UUID]) -> JobInput:
+        """What is too large for the record becomes an upload of the tenant, whose id is added to `used`."""
+        upload_id, name = uuid4(), given_name or "picture"
         key = upload_key(tenant, upload_id, name)
         reference = self._objects.put_bytes(key, inline.content, media_type=inline.media_type, name=name)
         self._uploads.create(upload_id, tenant, reference, ttl_s=self._upload_ttl_s, complete=True)
-        return JobInput(object=reference), upload_id
+        used.append(upload_id)
+        return JobInput(object=reference)
 
     def _under(self, prefix: ObjectKey, number: int, tenant: str, card: Card, task: str) -> list[Owned]:
         where = f"#/inputs/{number}/prefix"
@@ -154,6 +164,14 @@ class Inputs:
 
 def _pictures(card: Card, task: str) -> bool:
     return card.accepts is MediaKind.IMAGE and task != TASK_NAME
+
+
+def _too_large(number: int, size: int) -> InputTooLarge:
+    return InputTooLarge(
+        f"#/inputs/{number}/data: inline data has at most {MAX_KEPT_BYTES:,} bytes, and of all inputs "
+        f"{MAX_KEPT_TOTAL_BYTES:,}: upload these {size:,} (POST /api/v1/uploads)",
+        max_bytes=MAX_KEPT_BYTES,
+    )
 
 
 def _check_total(count: int) -> None:

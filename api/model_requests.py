@@ -9,7 +9,7 @@ from api.requests import Params, Sent, at_most
 from fleet.contracts import ModelName, Sha256
 from fleet.model_names import Alias, Version
 from fleet.model_records import DEFAULT_ALIAS
-from fleet.model_source import InnerPath, RepositoryName, WebUrl
+from fleet.model_source import GraphPaths, InnerPath, RepositoryName, WebUrl
 
 #: Characters of a manifest or a config.pbtxt: a page of text, not a place for weights.
 MAX_TEXT = 1024 * 1024
@@ -88,6 +88,13 @@ class HubModel(Arrival):
     repository: RepositoryName = Field(description="`org/name`")
     revision: _Word = "main"
     onnx: InnerPath | None = Field(default=None, description="which graph, where there are several")
+    graphs: GraphPaths = Field(default_factory=list, description="in its place all of a version that has several")
+
+    @model_validator(mode="after")
+    def _one_way(self) -> "HubModel":
+        if self.onnx is not None and self.graphs:
+            raise ValueError("only one of `onnx` and `graphs` may be given")
+        return self
 
 
 class UrlModel(Arrival):

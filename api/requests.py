@@ -70,7 +70,7 @@ class InputRequest(Sent):
     prefix: ObjectKey | None = Field(default=None, description="pictures: all such objects whose keys begin so")
     data: str | None = Field(
         default=None,
-        description="base64, or a data URI with it, of 1 byte to 64 KiB; of a picture as much as MAX_BODY_BYTES takes",
+        description="base64, or a data URI with it, of 1 byte to 1 MiB; of a picture as much as MAX_BODY_BYTES takes",
     )
     url: str | None = Field(
         default=None, min_length=1, max_length=4096, description="of a picture, which the worker fetches"

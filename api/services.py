@@ -11,6 +11,7 @@ from api.embedding_calls import EmbeddingCalls
 from api.event_streams import EventStreams
 from api.forecasts import Forecasts
 from api.inference.predictions import Predictions
+from api.inference.summaries import Summaries
 from api.kserve.job import Inference
 from api.kserve.serving import Serving
 from api.measures import Measures
@@ -56,6 +57,7 @@ class Services:
     inference: Inference
     embedding_calls: EmbeddingCalls
     predictions: Predictions
+    summaries: Summaries
     waiters: Waiters
     event_streams: EventStreams
     reconciler: Reconciler

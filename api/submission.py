@@ -95,10 +95,12 @@ class Submission:
         A repeat under the same key returns the first job, whatever became of its inputs since. What makes a request a
         repeat is `body_print`, by default the whole of it.
         """
-        if body_print is None:
+        if caller.idempotency_key is None:
+            # It is stored with the key, and of no use without one.
+            body_print = ""
+        else:
             # Defaults are left out: a request that spells them out is the same request.
-            body_print = fingerprint(request.model_dump(mode="json", exclude_defaults=True))
-        if caller.idempotency_key is not None:
+            body_print = body_print or fingerprint(request.model_dump(mode="json", exclude_defaults=True))
             earlier = self._jobs.find_by_key(caller.tenant, caller.idempotency_key, body_print)
             if earlier is not None:
                 return Submitted(earlier, replayed=True)
@@ -160,6 +162,7 @@ class Submission:
                 retention_s=request.retention_s or self._default_retention_s,
                 uploads=resolved.uploads,
                 source_jobs=resolved.jobs,
+                kept=resolved.kept,
                 callback=callback,
                 trace_context=caller.trace_context,
                 idempotency_key=caller.idempotency_key,

@@ -212,9 +212,12 @@ def _input_view(item: JobInput) -> InputView:
         stored = item.object
         name = stored.name or stored.key
         return InputView(name=name, size=stored.size, media_type=stored.media_type, sha256=stored.sha256)
+    if item.kept is not None:
+        kept = item.kept
+        return InputView(name=kept.name, size=kept.size, media_type=kept.media_type, sha256=kept.sha256)
     if item.link is not None:
         link = item.link
         return InputView(name=link.name, size=link.size, media_type="application/octet-stream", sha256=link.sha256)
-    assert item.inline is not None  # noqa: S101 (a row holds one of the three)
+    assert item.inline is not None  # noqa: S101 (a row holds one of the four)
     inline = item.inline
     return InputView(name=inline.name, size=item.size, media_type=inline.media_type, sha256=None)

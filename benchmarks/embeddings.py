@@ -30,7 +30,7 @@ from urllib.parse import urlsplit
 import psutil
 from embedding_lab.bound import Bound, Way, best_way
 from embedding_lab.clients import Crowd, Target, ask, loaded
-from embedding_lab.peers import SentenceTransformers, infinity
+from embedding_lab.peers import infinity, timed_sentence_transformers
 from parity_embeddings import MODEL, ROOT, complete
 from varied_texts import mixed_texts
 
@@ -143,7 +143,7 @@ def peers(scene: Scene, folder: Path, clients: ProcessPoolExecutor, asked: argpa
         given = Path(data) / "texts.json"
         given.write_text(json.dumps(scene.texts), "utf-8")
         if asked.python.exists():
-            other = SentenceTransformers(asked.python, folder / "1", given)
+            other = timed_sentence_transformers(asked.python, folder / "1", given)
             figures = Figures(texts=0)
             for _ in range(scene.rounds):
                 bare = scene.bare_rate()

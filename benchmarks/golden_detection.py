@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from whole_torchvision import import_torchvision
 
 #: Of pictures (width, height), and of the input that they are laid into.
 SIZES = [(810, 1080), (1280, 720), (600, 400), (31, 57), (1, 200), (64, 64), (640, 640), (333, 1000)]
@@ -29,6 +30,7 @@ def chance(seed: int, places: int, classes: int, side: int) -> np.ndarray:
 
 
 def main(target: Path) -> None:
+    _torchvision = import_torchvision()
     made: dict[str, Any] = {"libraries": {name: version(name) for name in ("ultralytics", "transformers", "torch")}}
     made["letterbox"] = [letterbox(size, free) for size in SIZES for free in (False, True)]
     asked: list[dict[str, Any]] = [
@@ -83,7 +85,7 @@ def detr(seed: int, softmax: bool) -> dict[str, Any]:
 
 def edges(size: tuple[int, int]) -> dict[str, Any]:
     from transformers.models.detr.image_processing_detr import get_size_with_aspect_ratio
-    from transformers.models.yolos.image_processing_yolos import get_size_with_aspect_ratio as in_patches
+    from transformers.models.yolos.image_processing_pil_yolos import get_size_with_aspect_ratio_yolos as in_patches
 
     height, width = get_size_with_aspect_ratio(size[::-1], 800, 1333)
     whole_height, whole_width = in_patches(size[::-1], 800, 1333)

@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from PIL import Image
+from whole_torchvision import import_torchvision
 
 ROOT = Path(__file__).resolve().parents[1]
 PICTURE = ROOT / "models" / "efficientnet-lite0" / "example" / "cat.jpg"
@@ -106,10 +106,7 @@ def transforms() -> Iterator[tuple[str, Callable[[Image.Image], Any]]]:
 
 
 def main() -> None:
-    # torchvision's own operators, of which none is used here, are missing from some of its builds.
-    operators = torch.library.Library("torchvision", "DEF")
-    for name in ("nms", "qnms"):
-        operators.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+    _torchvision = import_torchvision()
     picture = Image.open(PICTURE).convert("RGB")
     cases = []
     asked = [(name, processor(config)) for name, config in CONFIGS.items()]

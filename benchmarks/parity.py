@@ -2,10 +2,11 @@
 
     make parity                   (ARGS="detection classification --python PATH --photographs A.jpg B.jpg")
 
-Texts against sentence-transformers, and of pictures what they show, what is found in them and their vectors against
-ultralytics, transformers and timm: networks of chance that the libraries export themselves, with the library's own
-answers beside them. Prints the tables of docs/how-to; fails where one does not hold. The libraries are put into
-.venv-parity, once (2 GB); --python leads to a Python that has them. Without --photographs those of models/ are taken.
+Texts against sentence-transformers, and of pictures what they show, what is found in them, their vectors, and what is
+answered about them against ultralytics, transformers, timm and others: networks of chance that the libraries export
+themselves, and trained ones that packages carry, with the library's own answers beside them. Prints the tables of
+docs/how-to; fails where one does not hold. The libraries are put into .venv-parity, once (2 GB, of PyTorch for a GPU
+more); --python leads to a Python that has them. Without --photographs those of models/ and of ultralytics are taken.
 """
 
 import argparse
@@ -32,18 +33,19 @@ _QUIET = {"YOLO_AUTOINSTALL": "false", "YOLO_OFFLINE": "true", "HF_HUB_OFFLINE":
 
 @dataclass(frozen=True)
 class Part:
-    """`reference` runs where the libraries are and fills a folder, `compared` where Fleet is."""
+    """`references` run where the libraries are and fill a folder, `compared` where Fleet is."""
 
-    reference: str
+    references: tuple[str, ...]
     compared: str
-    #: Whether the reference takes its photographs as one word.
-    joined: bool = False
 
 
 PARTS = {
-    "detection": Part("reference_detection.py", "parity_detection.py", joined=True),
-    "classification": Part("reference_classification.py", "parity_classification.py"),
-    "image-embedding": Part("reference_image_embedding.py", "parity_image_embedding.py"),
+    "detection": Part(
+        ("reference_detection.py", "reference_older_yolos.py", "reference_real_detectors.py"), "parity_detection.py"
+    ),
+    "classification": Part(("reference_classification.py",), "parity_classification.py"),
+    "image-embedding": Part(("reference_image_embedding.py",), "parity_image_embedding.py"),
+    "visual-qa": Part(("reference_visual_qa.py",), "parity_visual_qa.py"),
 }
 
 
@@ -51,33 +53,42 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("parts", nargs="*", help=f"of texts, {', '.join(PARTS)}; all, if none is named")
     parser.add_argument("--python", type=Path)
-    parser.add_argument("--photographs", type=Path, nargs="+", default=PHOTOGRAPHS)
+    parser.add_argument("--photographs", type=Path, nargs="+")
     asked = parser.parse_args()
     if unknown := set(asked.parts) - {"texts", *PARTS}:
         parser.error(f"there is no part {', '.join(sorted(unknown))}")
-    python, held = asked.python or made_environment(), True
-    photographs = [photograph.resolve() for photograph in asked.photographs]
+    python, failed = asked.python or made_environment(), []
+    photographs = [photograph.resolve() for photograph in asked.photographs or [*PHOTOGRAPHS, *carried(python)]]
     for name in asked.parts or ["texts", *PARTS]:
         print(f"\n{name}", flush=True)
         if name == "texts":
             run = [sys.executable, str(HERE / "parity_embeddings.py"), "--python", str(python)]
-            held = subprocess.run(run, check=False).returncode == 0 and held
+            held = subprocess.run(run, check=False).returncode == 0
         else:
-            held = compared(PARTS[name], python, photographs) and held
-    print(f"\n{'held' if held else 'NOT HELD'}")
-    return 0 if held else 1
+            held = compared(PARTS[name], python, photographs)
+        failed += [] if held else [name]
+    print(f"\nNOT HELD: {', '.join(failed)}" if failed else "\nheld")
+    return 1 if failed else 0
+
+
+def carried(python: Path) -> list[Path]:
+    """Photographs that ultralytics has with it, of a street and of people, if this Python is of an environment."""
+    return sorted(python.absolute().parents[1].glob("lib/python*/site-packages/ultralytics/assets/*.jpg"))
 
 
 def compared(part: Part, python: Path, photographs: list[Path]) -> bool:
     names = [str(photograph) for photograph in photographs]
     with tempfile.TemporaryDirectory(prefix="fleet-parity-") as folder:
-        given = [",".join(names)] if part.joined else names
-        run = [str(python), str(HERE / part.reference), folder, *given]
-        asked = subprocess.run(run, check=False, capture_output=True, text=True, cwd=folder, env=os.environ | _QUIET)
-        if asked.returncode:
-            print(f"the libraries did not run:\n{asked.stderr[-4000:]}", file=sys.stderr)
-            return False
-        print("".join(asked.stdout.strip().splitlines()[-1:]), end="\n\n", flush=True)
+        for reference in part.references:
+            run = [str(python), str(HERE / reference), folder, *names]
+            asked = subprocess.run(
+                run, check=False, capture_output=True, text=True, cwd=folder, env=os.environ | _QUIET
+            )
+            if asked.returncode:
+                print(f"the libraries did not run:\n{asked.stderr[-4000:]}", file=sys.stderr)
+                return False
+            print("".join(asked.stdout.strip().splitlines()[-1:]), flush=True)
+        print(flush=True)
         run = [sys.executable, str(HERE / part.compared), folder, *names]
         return subprocess.run(run, check=False).returncode == 0
 

@@ -6,22 +6,16 @@ FOLDER is what `reference_classification.py` has filled. Prints the table of doc
 where a logit is more than 0.0001 away from the library's, as a part of the largest.
 """
 
-import json
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-import yaml
+from parity_model import opened, references
 from PIL import Image
 
-from fleet.settings import CPU_PROVIDER
 from worker.classification.classifier import Classifier
 from worker.contract import Array, Model
-from worker.engine.loaded import LoadedModel
-from worker.engine.model_folder import read_versions
-from worker.engine.session import SessionSetup
-from worker.stop import StopToken
-from worker.tasks import find_tasks
 
 MOST = 1e-4
 
@@ -30,17 +24,13 @@ def main(folder: Path, photographs: list[Path]) -> int:
     print("| network | library | photographs | largest difference of a logit | the same best class |")
     print("|---|---|---|---|---|")
     held = True
-    for reference in sorted(folder.glob("*/reference.json")):
-        held = compared(reference, photographs) and held
+    for home, said in references(folder):
+        held = compared(home, said, photographs) and held
     return 0 if held else 1
 
 
-def compared(reference: Path, photographs: list[Path]) -> bool:
-    said = json.loads(reference.read_text("utf-8"))
-    home = reference.parent
-    (home / "model.yaml").write_text(yaml.safe_dump({"task": "image-classification"}), "utf-8")
-    version = read_versions(home, find_tasks())[0]
-    model = LoadedModel.opened(version, SessionSetup([CPU_PROVIDER])).for_run(StopToken())
+def compared(home: Path, said: dict[str, Any], photographs: list[Path]) -> bool:
+    model = opened(home, "image-classification")
     difference, same = 0.0, 0
     for photograph in photographs:
         mine, theirs = numbers(model, photograph), np.array(said["answers"][photograph.name])

@@ -2,64 +2,57 @@
 
     python benchmarks/parity_detection.py FOLDER PHOTOGRAPH...
 
-FOLDER is what `reference_detection.py` has filled. Prints the table of docs/how-to/detect-objects.md, and fails where a
-box is more than half a pixel away, a score more than 0.001, or one was found by one side alone.
+FOLDER is what `reference_detection.py` and its like have filled. Prints the table of docs/how-to/detect-objects.md, and
+fails where a box is more than half a pixel away, a score more than 0.001, or one was found by one side alone.
 """
 
-import json
 import sys
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
+from parity_model import opened, references
 from PIL import Image, ImageOps
 
-from fleet.settings import CPU_PROVIDER
 from worker.contract import Picture
 from worker.detection.detector import Detector
 from worker.detection.found import Found
+from worker.detection.looking import Looking
 from worker.detection.params import DetectionParams
-from worker.engine.loaded import LoadedModel
-from worker.engine.model_folder import read_versions
-from worker.engine.session import Session, SessionSetup
-from worker.stop import StopToken
-from worker.tasks import find_tasks
 
 MOST_PIXELS, MOST_SCORE = 0.5, 1e-3
 
 
 def main(folder: Path, photographs: list[Path]) -> int:
-    print("| network | read as | boxes | largest difference of boxes, pixels | of scores | found by one side alone |")
-    print("|---|---|---|---|---|---|")
+    print(
+        "| network | against | read as | boxes | largest difference of boxes, pixels | of scores | on one side alone |"
+    )
+    print("|---|---|---|---|---|---|---|")
     held = True
-    for reference in sorted(folder.glob("*/reference.json")):
-        held = compared(reference, photographs) and held
+    for home, said in references(folder):
+        held = compared(home, said, photographs) and held
     return 0 if held else 1
 
 
-def compared(reference: Path, photographs: list[Path]) -> bool:
-    said = json.loads(reference.read_text("utf-8"))
-    home = reference.parent
-    (home / "model.yaml").write_text(yaml.safe_dump({"task": "object-detection"}), "utf-8")
-    version = read_versions(home, find_tasks())[0]
-    setup = SessionSetup([CPU_PROVIDER])
-    model = LoadedModel(version, Session(version.graph, setup), setup).for_run(StopToken())
+def compared(home: Path, said: dict[str, Any], photographs: list[Path]) -> bool:
+    model = opened(home, "object-detection")
     detector = Detector(model)
-    params = DetectionParams(confidence=said["confidence"])
+    params = DetectionParams(confidence=said["confidence"], **said["params"])
+    looking = Looking.of(detector, model, params, None, room=1)
     boxes, pixels, scores, alone = 0, 0.0, 0.0, 0
     for photograph in photographs:
         upright = ImageOps.exif_transpose(Image.open(photograph))
         picture = Picture(np.asarray(upright.convert("RGB")))
-        found = detector.find(picture, detector.wanted(params, None), model, lambda stage: nullcontext())
+        found = looking.find(picture, lambda stage: nullcontext(), lambda done, total: None)
         theirs = said["answers"][photograph.name]
         boxes += len(theirs)
         differences = matched(found, theirs, picture.size)
         alone += differences[2]
         pixels, scores = max(pixels, differences[0]), max(scores, differences[1])
-    print(f"| {home.name} | `{detector.family.name}` | {boxes} | {pixels:.1e} | {scores:.1e} | {alone} |", flush=True)
-    return pixels <= MOST_PIXELS and scores <= MOST_SCORE and not alone
+    figures = f"{boxes} | {pixels:.1e} | {scores:.1e} | {alone}"
+    print(f"| {home.name} | {said['library']} | `{detector.family.name}` | {figures} |", flush=True)
+    return boxes > 0 and pixels <= MOST_PIXELS and scores <= MOST_SCORE and not alone
 
 
 def matched(found: Found, theirs: list[dict[str, Any]], size: tuple[int, int]) -> tuple[float, float, int]:

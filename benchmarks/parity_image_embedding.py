@@ -6,26 +6,20 @@ FOLDER is what `reference_image_embedding.py` has filled. Prints the table of do
 where a cosine is below 0.99999 or a score more than 0.0001 away.
 """
 
-import json
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
+from parity_model import opened, references
 from PIL import Image
 
-from fleet.settings import CPU_PROVIDER
 from worker.contract import Array, Model, Picture
 from worker.embedding.settings import ImageEmbeddingParams
-from worker.engine.loaded import LoadedModel
-from worker.engine.model_folder import read_versions
-from worker.engine.session import SessionSetup
 from worker.pictures.items import Item, Pictures
 from worker.progress import JobProgress
 from worker.stop import StopToken
-from worker.tasks import find_tasks
 from worker.tasks.image_embedding import TASK
 
 LEAST_COSINE, MOST_SCORE = 0.99999, 1e-4
@@ -51,22 +45,19 @@ def main(folder: Path, photographs: list[Path]) -> int:
     print("| model | least cosine of pictures | of views and scales | of texts | largest difference of a score |")
     print("|---|---|---|---|---|")
     held = True
-    for reference in sorted(folder.glob("*/reference.json")):
-        found = compared(reference.parent, photographs)
+    for home, said in references(folder):
+        found = compared(home, said, photographs)
         cells = [f"{cosine:.8f}" if cosine is not None else "" for cosine in (found.pictures, found.views, found.texts)]
         score = f"{found.scores:.1e}" if found.scores is not None else ""
-        print(f"| {reference.parent.name} | {' | '.join(cells)} | {score} |", flush=True)
+        print(f"| {home.name} | {' | '.join(cells)} | {score} |", flush=True)
         for fault in found.faults:
             print(f"  {fault}", file=sys.stderr)
         held = held and found.held
     return 0 if held else 1
 
 
-def compared(home: Path, photographs: list[Path]) -> Differences:
-    """`home` is a model's folder with its `reference.json`; writes its model.yaml."""
-    said = json.loads((home / "reference.json").read_text("utf-8"))
-    (home / "model.yaml").write_text(yaml.safe_dump({"task": TASK.name, "pipeline": said["pipeline"]}), "utf-8")
-    model = loaded(home)
+def compared(home: Path, said: dict[str, Any], photographs: list[Path]) -> Differences:
+    model = opened(home, TASK.name, said["pipeline"])
     found = Differences(faults=list(TASK.check(model)))
     if found.faults:
         return found
@@ -84,11 +75,6 @@ def compared(home: Path, photographs: list[Path]) -> Differences:
         texts = outcome(model, None, texts=said["texts"], normalize=False)["facts"]["texts"]["embeddings"]
         found.texts = min(cosine(one, other) for one, other in zip(texts, said["text_vectors"], strict=True))
     return found
-
-
-def loaded(home: Path) -> Model:
-    version = read_versions(home, find_tasks())[0]
-    return LoadedModel.opened(version, SessionSetup([CPU_PROVIDER])).for_run(StopToken())
 
 
 def asked(model: Model, photograph: Path, **params: Any) -> Array:

@@ -16,7 +16,10 @@ from typing import Any
 
 import numpy as np
 import torch
+from whole_torchvision import import_torchvision
 
+#: Boxes of a photograph, as `told`, with a score above a threshold.
+Finding = Callable[[Path, float], list[dict[str, Any]]]
 SIZE = 640
 _FOUND = 60
 #: Name -> (configuration, arguments of the export).
@@ -36,13 +39,12 @@ YOLOS: dict[str, tuple[str, dict[str, Any]]] = {
 }
 
 
-def main(folder: Path, photographs: list[Path], only: list[str]) -> None:
+def main(folder: Path, photographs: list[Path]) -> None:
+    _torchvision = import_torchvision()
     for name, (configuration, arguments) in YOLOS.items():
-        if not only or name in only:
-            yolo(folder, name, configuration, arguments, photographs)
+        yolo(folder, name, configuration, arguments, photographs)
     for name in ("rt_detr", "d_fine", "detr", "yolos"):
-        if not only or name in only:
-            transformer(folder, name, photographs)
+        transformer(folder, name, photographs)
     packages = ("ultralytics", "transformers", "torch", "onnxruntime")
     print(", ".join(f"{package} {version(package)}" for package in packages))
 
@@ -212,20 +214,27 @@ def told(boxes: Any, scores: Any, classes: Any) -> list[dict[str, Any]]:
     return [{"box": [float(v) for v in box], "score": float(score), "class": int(one)} for box, score, one in rows]
 
 
-def save(
-    home: Path, library: str, photographs: list[Path], found: Callable[[Path, float], list[dict[str, Any]]]
-) -> None:
+def save(home: Path, library: str, photographs: list[Path], found: Finding) -> None:
     """With a threshold that leaves about `_FOUND` boxes a photograph: chance does not care for the usual one."""
     scores = sorted(one["score"] for photograph in photographs for one in found(photograph, 1e-6))
     place = max(len(scores) - _FOUND * len(photographs), 0)
+    gaps = [at for at in range(1, len(scores)) if scores[at] - scores[at - 1] > 1e-6]
     # Where all have the same score, all are found.
-    apart = place and scores[place] - scores[place - 1] > 1e-6
-    confidence = (scores[place - 1] + scores[place]) / 2 if apart else 1e-6
+    apart = min(gaps, key=lambda at: abs(at - place), default=None) if place else None
+    confidence = (scores[apart - 1] + scores[apart]) / 2 if apart is not None else 1e-6
+    save_above(confidence, home, library, photographs, found)
+
+
+def save_above(
+    confidence: float, home: Path, library: str, photographs: list[Path], found: Finding,
+    params: dict[str, Any] | None = None,
+) -> None:  # fmt: skip
+    """`params`: what Fleet is asked for besides."""
     answers = {photograph.name: found(photograph, confidence) for photograph in photographs}
-    said = {"library": library, "confidence": confidence, "answers": answers}
+    said = {"library": library, "confidence": confidence, "params": params or {}, "answers": answers}
     (home / "reference.json").write_text(json.dumps(said), "utf-8")
     print(home.name, f"{confidence:.4g}", {name: len(answer) for name, answer in answers.items()}, flush=True)
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), [Path(name) for name in sys.argv[2].split(",")], sys.argv[3:])
+    main(Path(sys.argv[1]), [Path(name) for name in sys.argv[2:]])

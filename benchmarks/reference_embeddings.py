@@ -8,8 +8,11 @@ import sys
 from importlib.metadata import version
 from pathlib import Path
 
+from whole_torchvision import import_torchvision
+
 
 def main(model: str, texts: str, vectors: str, batch_size: str) -> None:
+    _torchvision = import_torchvision()
     import numpy
     from sentence_transformers import SentenceTransformer
 

@@ -10,13 +10,14 @@ library answers. `--goldens` also packs tests/support/image_embedding_goldens.zi
 import argparse
 import json
 import zipfile
-from collections.abc import Callable, Mapping, Sequence
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image
+from random_embedders import RANDOM_EMBEDDERS, Embedder
 from whole_torchvision import import_torchvision
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -25,295 +26,66 @@ TEXTS = ["a cat on a sofa", "Two cups of coffee!", "x", "the QUICK brown fox, se
 LABELS = ["cat", "cup of coffee", "city at night"]
 #: As transformers' pipeline for it has it.
 TEMPLATE = "This is a photo of {}."
-SMALL = {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 1, "num_attention_heads": 2}
-SIDE, PATCH, MOST = 64, 16, 64
-Features = Callable[..., torch.Tensor]
+#: One of each way to read a graph.
+_PACKED = ("clip-joint", "clip-towers", "siglip-towers", "dinov2", "vit-cls", "convnext", "timm-vit")
 
 
-class Named(torch.nn.Module):  # type: ignore[misc]  # the library is not here
-    """A network with tensors for inputs and outputs, in the order of `outputs`."""
-
-    def __init__(self, network: torch.nn.Module, inputs: Sequence[str], outputs: Sequence[str]) -> None:
-        super().__init__()
-        self.network, self.inputs, self.outputs = network, inputs, outputs
-
-    def forward(self, *tensors: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        made = self.network(**dict(zip(self.inputs, tensors, strict=True)))
-        if isinstance(made, torch.Tensor):
-            return (made,)
-        return tuple(getattr(made, name) for name in self.outputs)
-
-
-def export(
-    network: torch.nn.Module, graph: Path, outputs: Sequence[str], inputs: Mapping[str, Any], side: int = SIDE
-) -> None:
-    """`inputs` are the names of what is fed and which axes of it are free."""
-    shapes = {"pixel_values": (2, 3, side, side), "input_ids": (3, MOST), "attention_mask": (3, MOST)}
-    feeds = [
-        torch.rand(shapes[name]) if name == "pixel_values" else torch.ones(shapes[name], dtype=torch.int64)
-        for name in inputs
-    ]
-    free = {name: axes for name, axes in inputs.items() if axes}
-    free |= {name: {0: "texts" if "text" in name else "pictures"} for name in outputs}
-    graph.parent.mkdir(parents=True, exist_ok=True)
-    # The exporter puts back the mode that the wrapper is in, and the network with it.
-    torch.onnx.export(
-        Named(network, list(inputs), outputs).eval(), tuple(feeds), str(graph), opset_version=17, dynamo=False,
-        input_names=list(inputs), output_names=list(outputs), dynamic_axes=free,
-    )  # fmt: skip
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("photographs", type=Path, nargs="+")
+    parser.add_argument("--goldens", action="store_true")
+    given = parser.parse_args()
+    _torchvision = import_torchvision()
+    for make in RANDOM_EMBEDDERS:
+        for embedder in make(given.folder):
+            said = asked(embedder, given.photographs)
+            (embedder.home / "reference.json").write_text(json.dumps(said))
+    if given.goldens:
+        pack(given.folder)
+    print(", ".join(f"{package} {version(package)}" for package in ("transformers", "timm", "torch")))
 
 
-PICTURES, ANY_SIZE = {0: "pictures"}, {0: "pictures", 2: "height", 3: "width"}
-WORDS = {0: "texts", 1: "tokens"}
-
-
-def chance(network: torch.nn.Module) -> torch.nn.Module:
-    """Weights that give different vectors to different things, in steps of 1/32, which pack well."""
-    for parameter in network.parameters():
-        if parameter.dim() > 1:
-            parameter.data.normal_(0, 0.7 / max(1, parameter[0].numel()) ** 0.5 if parameter.dim() != 2 else 0.25)
-        if parameter.dim() > 0:
-            parameter.data.mul_(32).round_().div_(32)
-    return network.eval()
-
-
-def clip_tokenizer() -> Any:
-    from tokenizers import pre_tokenizers
-    from transformers import CLIPTokenizer
-
-    letters = sorted(pre_tokenizers.ByteLevel.alphabet())
-    vocabulary = [*letters, *(f"{letter}</w>" for letter in letters)]
-    merges = [("a", "t</w>"), ("c", "at</w>"), ("o", "f</w>"), ("p", "h"), ("t", "o</w>"), ("ph", "o")]
-    words = [*vocabulary, *("".join(pair) for pair in merges), "<|startoftext|>", "<|endoftext|>"]
-    return CLIPTokenizer(
-        vocab={word: number for number, word in enumerate(words)}, merges=merges, model_max_length=MOST
-    )
-
-
-def siglip_tokenizer() -> Any:
-    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
-    from transformers import PreTrainedTokenizerFast
-
-    pieces = [("<unk>", 0.0), ("</s>", 0.0), ("▁", -2.0), *((chr(code), -4.0) for code in range(33, 127))]
-    pieces += [("▁a", -1.0), ("▁photo", -1.0), ("▁of", -1.0), ("at", -1.5), ("▁cat", -1.2), ("▁coffee", -1.1)]
-    made = Tokenizer(models.Unigram(pieces, unk_id=0))
-    made.normalizer = normalizers.Sequence([normalizers.Lowercase(), normalizers.Replace(".", "")])
-    made.pre_tokenizer = pre_tokenizers.Metaspace()
-    made.post_processor = processors.TemplateProcessing("$A </s>", special_tokens=[("</s>", 1)])
-    return PreTrainedTokenizerFast(
-        tokenizer_object=made, pad_token="</s>", eos_token="</s>", unk_token="<unk>", model_max_length=MOST
-    )
-
-
-def two_towers(folder: Path, photographs: list[Path]) -> None:
-    """CLIP and SigLIP, each as two graphs and as one."""
-    import transformers as hf
-    from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
-    from transformers.models.siglip.image_processing_pil_siglip import SiglipImageProcessorPil
-
-    vision = {**SMALL, "image_size": SIDE, "patch_size": PATCH}
-    for family in ("clip", "siglip"):
-        clip = family == "clip"
-        tokenizer = clip_tokenizer() if clip else siglip_tokenizer()
-        ends = {"eos_token_id": tokenizer.eos_token_id, "bos_token_id": tokenizer.bos_token_id}
-        text = {**SMALL, "vocab_size": len(tokenizer), "max_position_embeddings": MOST}
-        text |= {**ends, "pad_token_id": tokenizer.pad_token_id} if clip else {"pad_token_id": 1}
-        torch.manual_seed(11)
-        if clip:
-            shared = {"projection_dim": 12}
-            config = hf.CLIPConfig(text_config={**text, **shared}, vision_config={**vision, **shared}, **shared)
-            network = chance(hf.CLIPModel(config))
-            network.logit_scale.data.fill_(3.5)
-            processor = CLIPImageProcessorPil(size={"shortest_edge": SIDE}, crop_size={"height": SIDE, "width": SIDE})
-        else:
-            config = hf.SiglipConfig(text_config={**text, "projection_size": 16}, vision_config=vision)
-            network = chance(hf.SiglipModel(config))
-            network.logit_scale.data.fill_(2.5)
-            network.logit_bias.data.fill_(-2.0)
-            processor = SiglipImageProcessorPil(size={"height": SIDE, "width": SIDE})
-        joint, apart = folder / f"{family}-joint", folder / f"{family}-towers"
-        masked = {"attention_mask": WORDS} if clip else {}
-        outputs = ["logits_per_image", "logits_per_text", "text_embeds", "image_embeds"]
-        export(network, joint / "1" / "model.onnx", outputs, {"input_ids": WORDS, "pixel_values": PICTURES, **masked})
-        if clip:
-            looking, reading = hf.CLIPVisionModelWithProjection(config.vision_config), None
-            looking.load_state_dict(network.state_dict(), strict=False)
-            reading = hf.CLIPTextModelWithProjection(config.text_config)
-            reading.load_state_dict(network.state_dict(), strict=False)
-            ours, words = ["image_embeds", "last_hidden_state"], ["text_embeds", "last_hidden_state"]
-        else:
-            looking, reading = network.vision_model, network.text_model
-            ours = words = ["last_hidden_state", "pooler_output"]
-        export(looking.eval(), apart / "1" / "vision.onnx", ours, {"pixel_values": PICTURES})
-        export(reading.eval(), apart / "1" / "text.onnx", words, {"input_ids": WORDS, **masked})
-        padding = {"padding": True} if clip else {"padding": "max_length", "max_length": MOST, "truncation": True}
-        scale, bias = float(network.logit_scale.exp()), 0.0 if clip else float(network.logit_bias)
-
-        def scored(picture: Image.Image, network: Any = network, tokenizer: Any = tokenizer,
-                   processor: Any = processor, padding: Any = padding, clip: bool = clip) -> list[float]:  # fmt: skip
-            asked = tokenizer([TEMPLATE.format(label) for label in LABELS], return_tensors="pt", **padding)
-            asked = {name: asked[name] for name in ("input_ids", *(["attention_mask"] if clip else []))}
-            pixels = torch.from_numpy(processor(picture, return_tensors="np")["pixel_values"])
-            logits = network(**asked, pixel_values=pixels).logits_per_image[0]
-            return [float(score) for score in (logits.softmax(-1) if clip else logits.sigmoid())]
-
-        said = {"zero_shot": {"scale": scale, **({} if clip else {"bias": bias})}}
-        for home, pipeline in ((apart, said), (joint, {})):
-            config.save_pretrained(home)
-            if home is joint:
-                # Both in one file, as a processor of transformers 5 writes them.
-                written = {"image_processor": processor.to_dict(), "processor_class": "CLIPProcessor"}
-                (home / "processor_config.json").write_text(json.dumps(written))
-            else:
-                processor.save_pretrained(home)
-            tokenizer.save_pretrained(home)
-            answer(
-                home, photographs, processor,
-                lambda pixels, network=network: network.get_image_features(pixel_values=pixels).pooler_output,
-                texts=lambda network=network, tokenizer=tokenizer, padding=padding, clip=clip: texts_of(
-                    network, tokenizer, padding, masked=clip
-                ),
-                scores=scored, pipeline=pipeline, joint=home is joint,
-            )  # fmt: skip
-
-
-def texts_of(network: Any, tokenizer: Any, padding: Mapping[str, Any], *, masked: bool) -> torch.Tensor:
-    asked = tokenizer(TEXTS, return_tensors="pt", **padding)
-    mask = {"attention_mask": asked["attention_mask"]} if masked else {}
-    made: torch.Tensor = network.get_text_features(input_ids=asked["input_ids"], **mask).pooler_output
-    return made
-
-
-def alone(folder: Path, photographs: list[Path]) -> None:
-    """Towers that only look."""
-    import transformers as hf
-    from transformers.models.bit.image_processing_pil_bit import BitImageProcessorPil
-    from transformers.models.convnext.image_processing_pil_convnext import ConvNextImageProcessorPil
-    from transformers.models.vit.image_processing_pil_vit import ViTImageProcessorPil
-
-    levels = {"image_mean": [0.485, 0.456, 0.406], "image_std": [0.229, 0.224, 0.225]}
-    bit = BitImageProcessorPil(size={"shortest_edge": 80}, crop_size={"height": 70, "width": 70}, resample=3, **levels)
-    vit = ViTImageProcessorPil(size={"height": SIDE, "width": SIDE})
-    small = {**SMALL, "image_size": 70, "patch_size": 14}
-    small.pop("intermediate_size")
-    swin = {"embed_dim": 8, "depths": [1, 1], "num_heads": [1, 2], "window_size": 4, "image_size": SIDE}
-    both = ["last_hidden_state", "pooler_output"]
-    cases: dict[str, tuple[Any, Any, list[str], str, dict[str, Any]]] = {
-        "dinov2": (hf.Dinov2Model(hf.Dinov2Config(**small)), bit, both, "pooler_output", {}),
-        "dinov2-tokens": (hf.Dinov2Model(hf.Dinov2Config(**small)), bit, both[:1], "pooler_output", {}),
-        "vit-cls": (
-            hf.ViTModel(hf.ViTConfig(**SMALL, image_size=SIDE, patch_size=PATCH)), vit, both, "first token",
-            {"output": "last_hidden_state", "pooling": "cls"},
-        ),
-        "vit-mean": (
-            hf.ViTModel(hf.ViTConfig(**SMALL, image_size=SIDE, patch_size=PATCH)), vit, both[:1], "mean of patches",
-            {"pooling": "mean-patches"},
-        ),
-        "convnext": (
-            hf.ConvNextModel(hf.ConvNextConfig(hidden_sizes=[8, 12], depths=[1, 1], num_stages=2)),
-            ConvNextImageProcessorPil(size={"shortest_edge": SIDE}), both, "pooler_output", {},
-        ),
-        "swin": (hf.SwinModel(hf.SwinConfig(**swin)), vit, both, "pooler_output", {}),
-    }  # fmt: skip
-    for name, (network, processor, outputs, wanted, pipeline) in cases.items():
-        home, free = folder / name, ANY_SIZE if name.startswith("dinov2") else PICTURES
-        torch.manual_seed(12)
-        chance(network)
-        side = 70 if name.startswith("dinov2") else SIDE
-        export(network, home / "1" / "model.onnx", outputs, {"pixel_values": free}, side)
-        network.config.save_pretrained(home)
-        processor.save_pretrained(home)
-
-        def features(pixels: torch.Tensor, network: Any = network, wanted: str = wanted) -> torch.Tensor:
-            made = network(pixels)
-            hidden = made.last_hidden_state
-            tokens = {"first token": lambda: hidden[:, 0], "mean of patches": lambda: hidden[:, 1:].mean(1)}
-            return tokens.get(wanted, lambda: made.pooler_output)()
-
-        larger: dict[str, Any] = {}
-        if name == "dinov2":
-            # What a picture becomes at 1.6 times the size: 80 * 112/70 pixels, 112 of them in the middle.
-            bigger = bit.__class__(**{**bit.to_dict(), "size": {"shortest_edge": 128}, "crop_size": 112})
-            larger = {"scales": [1.0, 1.6], "processors": [processor, bigger]}
-        answer(home, photographs, processor, features, pipeline=pipeline, **larger)
-
-
-def of_timm(folder: Path, photographs: list[Path]) -> None:
-    import timm
-    from timm.data import create_transform
-
-    torch.manual_seed(13)
-    network = chance(timm.create_model(
-        "vit_tiny_patch16_224", img_size=SIDE, embed_dim=16, depth=1, num_heads=2, num_classes=0, global_pool="avg"
-    ))  # fmt: skip
-    levels = {"mean": [0.5, 0.5, 0.5], "std": [0.5, 0.5, 0.5]}
-    said = {"input_size": [3, SIDE, SIDE], "interpolation": "bicubic", "crop_pct": 0.9, **levels}
-    transform = create_transform(**{**said, "input_size": (3, SIDE, SIDE)})
-
-    class Processor:
-        def __call__(self, picture: Image.Image, return_tensors: str) -> dict[str, Any]:
-            return {"pixel_values": transform(picture)[None].numpy()}
-
-    home = folder / "timm-vit"
-    graph = home / "1" / "model.onnx"
-    graph.parent.mkdir(parents=True, exist_ok=True)
-    torch.onnx.export(
-        network, (torch.rand(2, 3, SIDE, SIDE),), str(graph), opset_version=17, dynamo=False,
-        input_names=["x"], output_names=["features"], dynamic_axes={"x": PICTURES, "features": PICTURES},
-    )  # fmt: skip
-    (home / "config.json").write_text(json.dumps({"architecture": "vit_tiny_patch16_224", "pretrained_cfg": said}))
-    answer(home, photographs, Processor(), network)
-
-
-def answer(
-    home: Path, photographs: list[Path], processor: Any, features: Features, *, texts: Any = None, scores: Any = None,
-    pipeline: Mapping[str, Any] | None = None, joint: bool = False, scales: Any = None, processors: Any = None,
-) -> None:  # fmt: skip
-    """Beside the graphs: vectors as the library has them, of a joint graph one unit long as that makes them."""
-    said: dict[str, Any] = {"pipeline": pipeline or {}, "joint": joint, "pictures": {}, "scores": {}}
-
-    def vector(picture: Image.Image, by: Any) -> torch.Tensor:
-        return features(torch.from_numpy(np.asarray(by(picture, return_tensors="np")["pixel_values"])))[0]
-
-    def unit(values: torch.Tensor) -> torch.Tensor:
-        return torch.nn.functional.normalize(values, dim=-1)
-
+def asked(embedder: Embedder, photographs: list[Path]) -> dict[str, Any]:
+    """Vectors as the library has them, of a joint graph one unit long as that makes them."""
+    said: dict[str, Any] = {"pipeline": embedder.pipeline, "joint": embedder.joint, "pictures": {}, "scores": {}}
     with torch.no_grad():
         for photograph in photographs:
             picture = Image.open(photograph).convert("RGB")
-            plain = vector(picture, processor).flatten()
-            flipped = vector(picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT), processor).flatten()
-            own = {"vector": (unit(plain) if joint else plain).tolist(), "flip": None}
-            if type(processor).__name__.startswith("Siglip") or "ViT" in type(processor).__name__:
-                # Where nothing is cut off, the mirror image is resized to the mirrored pixels.
-                own["flip"] = unit(unit(plain) + unit(flipped)).tolist()
-            if scales:
-                both = [unit(vector(picture, by).flatten()) for by in processors]
-                own["scaled"] = unit(both[0] + both[1]).tolist()
-            said["pictures"][photograph.name] = own
-            if scores:
-                said["scores"][photograph.name] = scores(picture)
-        if texts:
-            made = texts()
-            said |= {"texts": TEXTS, "text_vectors": (unit(made) if joint else made).tolist()}
+            said["pictures"][photograph.name] = seen(embedder, picture)
+            if embedder.scores:
+                labels = [TEMPLATE.format(label) for label in LABELS]
+                said["scores"][photograph.name] = embedder.scores(picture, labels)
+        if embedder.texts:
+            made = embedder.texts(TEXTS)
+            said |= {"texts": TEXTS, "text_vectors": (unit(made) if embedder.joint else made).tolist()}
             said |= {"labels": LABELS, "template": TEMPLATE}
-    said["scales"] = scales
-    (home / "reference.json").write_text(json.dumps(said))
+    said["scales"] = list(embedder.scales) or None
+    return said
 
 
-def bare(graph: Path) -> bytes:
-    """Without what only people read."""
-    import onnx
+def seen(embedder: Embedder, picture: Image.Image) -> dict[str, Any]:
+    """One picture: as it is, with its mirror image, and at several sizes."""
+    plain = vector(embedder, picture, embedder.processor)
+    own = {"vector": (unit(plain) if embedder.joint else plain).tolist(), "flip": None}
+    kind = type(embedder.processor).__name__
+    if kind.startswith("Siglip") or "ViT" in kind:
+        # Where nothing is cut off, the mirror image is resized to the mirrored pixels.
+        flipped = vector(embedder, picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT), embedder.processor)
+        own["flip"] = unit(unit(plain) + unit(flipped)).tolist()
+    if embedder.scales:
+        each = [unit(vector(embedder, picture, processor)) for processor in embedder.scales.values()]
+        own["scaled"] = unit(torch.stack(each).sum(0)).tolist()
+    return own
 
-    model = onnx.load(graph)
-    for node in model.graph.node:
-        node.ClearField("name")
-        node.ClearField("doc_string")
-    return bytes(model.SerializeToString())
+
+def vector(embedder: Embedder, picture: Image.Image, processor: Any) -> torch.Tensor:
+    pixels = torch.from_numpy(np.asarray(processor(picture, return_tensors="np")["pixel_values"]))
+    return embedder.features(pixels)[0].flatten()
 
 
-#: One of each way to read a graph.
-_PACKED = ("clip-joint", "clip-towers", "siglip-towers", "dinov2", "vit-cls", "convnext", "timm-vit")
+def unit(values: torch.Tensor) -> torch.Tensor:
+    return torch.nn.functional.normalize(values, dim=-1)
 
 
 def pack(folder: Path) -> None:
@@ -327,17 +99,15 @@ def pack(folder: Path) -> None:
     print(f"{GOLDENS.name}: {GOLDENS.stat().st_size:,} bytes")
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("folder", type=Path)
-    parser.add_argument("photographs", type=Path, nargs="+")
-    parser.add_argument("--goldens", action="store_true")
-    asked = parser.parse_args()
-    _torchvision = import_torchvision()
-    for make in (two_towers, alone, of_timm):
-        make(asked.folder, asked.photographs)
-    if asked.goldens:
-        pack(asked.folder)
+def bare(graph: Path) -> bytes:
+    """Without what only people read."""
+    import onnx
+
+    model = onnx.load(graph)
+    for node in model.graph.node:
+        node.ClearField("name")
+        node.ClearField("doc_string")
+    return bytes(model.SerializeToString())
 
 
 if __name__ == "__main__":

@@ -1,15 +1,14 @@
 """As `reference_detection.py`, for YOLOv5's own repository and YOLOX, whose packages want many others.
 
-    python reference_older_yolos.py FOLDER PHOTOGRAPH,... yolov5 FOLDER_OF_THE_UNPACKED_WHEEL
-    python reference_older_yolos.py FOLDER PHOTOGRAPH,... yolox FOLDER_OF_THE_UNPACKED_SOURCE
+    python reference_older_yolos.py FOLDER PHOTOGRAPH...
 
 Of what they import and do not use here, what is missing is replaced by empty modules.
 """
 
 import sys
-from importlib import import_module, util
+from importlib import util
+from importlib.metadata import version
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import cv2
@@ -17,46 +16,44 @@ import numpy as np
 import onnxruntime
 import torch
 from reference_detection import SIZE, save, told
+from unused_modules import empty_if_missing
+from whole_torchvision import import_torchvision
 
 _UNUSED = (
-    "seaborn", "IPython", "IPython.display", "fire", "roboflow", "sahi", "boto3", "git", "pycocotools",
-    "pycocotools.coco", "ninja",
+    "seaborn", "IPython", "fire", "roboflow", "boto3", "git", "pycocotools", "ninja", "pandas", "thop", "tensorboard",
+    "loguru", "tabulate",
 )  # fmt: skip
 
 
-def main(folder: Path, photographs: list[Path], which: str, package: Path) -> None:
-    sys.path.insert(0, str(package))
-    for name in _UNUSED:
-        try:
-            import_module(name)
-        except ImportError:
-            sys.modules[name] = ModuleType(name)
-    for name, attribute in (("IPython.display", "display"), ("IPython", "display"), ("pycocotools.coco", "COCO")):
-        if not hasattr(sys.modules[name], attribute):
-            setattr(sys.modules[name], attribute, object)
-    if not hasattr(sys.modules["IPython"], "get_ipython"):
-        sys.modules["IPython"].get_ipython = lambda: None  # type: ignore[attr-defined]
-        sys.modules["IPython.display"].clear_output = None  # type: ignore[attr-defined]
-    torch.manual_seed(5)
-    {"yolov5": yolov5, "yolox": yolox}[which](folder, photographs, package)
+def main(folder: Path, photographs: list[Path]) -> None:
+    _torchvision = import_torchvision()
+    empty_if_missing(*_UNUSED)
+    for make in (yolov5, yolox):
+        torch.manual_seed(5)
+        make(folder, photographs)
+    print(", ".join(f"{package} {version(package)}" for package in ("yolov5", "torch")) + ", yolox 0.3.0")
 
 
-def yolov5(folder: Path, photographs: list[Path], package: Path) -> None:
+def yolov5(folder: Path, photographs: list[Path]) -> None:
     from yolov5.models.yolo import DetectionModel
     from yolov5.utils.augmentations import letterbox
     from yolov5.utils.general import non_max_suppression, scale_boxes
 
     # Networks of chance give equal scores, and which of these comes first is left to chance as well.
     torch.Tensor.argsort = lambda scores, descending=False: torch.sort(scores, descending=descending, stable=True)[1]
-    network = DetectionModel(str(package / "yolov5" / "models" / "yolov5n.yaml")).eval()
-    excite(network, network.model[-1].m, 0.6)
+    network = DetectionModel(str(home_of("yolov5") / "models" / "yolov5n.yaml")).eval()
+
+    def fed(picture: Any) -> torch.Tensor:
+        laid = letterbox(picture, SIZE, stride=32, auto=False)[0].transpose(2, 0, 1)[::-1]
+        return torch.from_numpy(np.ascontiguousarray(laid)).float()[None] / 255
+
+    pictures = torch.cat([fed(cv2.imread(str(photograph))) for photograph in photographs])
+    excite(network, network.model[-1].m, 0.1, pictures)
     home, session = exported(folder / "yolov5n", FirstOutput(network))
 
     def found(photograph: Path, confidence: float) -> list[dict[str, Any]]:
         picture: Any = cv2.imread(str(photograph))
-        laid = letterbox(picture, SIZE, stride=32, auto=False)[0].transpose(2, 0, 1)[::-1]
-        pixels = torch.from_numpy(np.ascontiguousarray(laid)).float() / 255
-        answer = torch.from_numpy(session.run(None, {"images": pixels[None].numpy()})[0])
+        answer = torch.from_numpy(session.run(None, {"images": fed(picture).numpy()})[0])
         (rows,) = non_max_suppression(answer, max(confidence, 1e-3), 0.45, None, False, max_det=1000)
         rows[:, :4] = scale_boxes((SIZE, SIZE), rows[:, :4], picture.shape)
         return told(rows[:, :4], rows[:, 4], rows[:, 5])
@@ -64,12 +61,12 @@ def yolov5(folder: Path, photographs: list[Path], package: Path) -> None:
     save(home, "yolov5", photographs, found)
 
 
-def yolox(folder: Path, photographs: list[Path], package: Path) -> None:
+def yolox(folder: Path, photographs: list[Path]) -> None:
     from yolox.data.data_augment import preproc
     from yolox.models import YOLOPAFPN, YOLOX, YOLOXHead
 
     # As a whole the folder wants more than is here.
-    specification = util.spec_from_file_location("demo_utils", package / "yolox" / "utils" / "demo_utils.py")
+    specification = util.spec_from_file_location("demo_utils", home_of("yolox") / "utils" / "demo_utils.py")
     assert specification
     assert specification.loader
     demo: Any = util.module_from_spec(specification)
@@ -77,7 +74,8 @@ def yolox(folder: Path, photographs: list[Path], package: Path) -> None:
     channels = [256, 512, 1024]
     head = YOLOXHead(80, 0.25, in_channels=channels)
     network = YOLOX(YOLOPAFPN(0.33, 0.25, in_channels=channels), head).eval()
-    excite(network, [*head.cls_preds, *head.obj_preds, *head.reg_preds], 0.6)
+    pictures = np.stack([preproc(cv2.imread(str(photograph)), (SIZE, SIZE))[0] for photograph in photographs])
+    excite(network, [*head.cls_preds, *head.obj_preds, *head.reg_preds], 0.1, torch.from_numpy(pictures))
     for decoded in (False, True):
         head.decode_in_inference = decoded
         home, session = exported(folder / ("yolox-decoded" if decoded else "yolox"), network)
@@ -94,6 +92,13 @@ def yolox(folder: Path, photographs: list[Path], package: Path) -> None:
         save(home, "yolox", photographs, found)
 
 
+def home_of(package: str) -> Path:
+    found = util.find_spec(package)
+    assert found
+    assert found.origin
+    return Path(found.origin).parent
+
+
 class FirstOutput(torch.nn.Module):  # type: ignore[misc]  # the library is not here
     def __init__(self, network: torch.nn.Module) -> None:
         super().__init__()
@@ -103,14 +108,23 @@ class FirstOutput(torch.nn.Module):  # type: ignore[misc]  # the library is not 
         return self.network(images)[0]
 
 
-def excite(network: torch.nn.Module, last: Any, spread: float) -> None:
-    for module in network.modules():
-        if isinstance(module, torch.nn.BatchNorm2d):
-            module.running_var.uniform_(0.5, 1.5)
-            module.running_mean.normal_(0, 0.1)
+def excite(network: torch.nn.Module, last: Any, spread: float, pictures: torch.Tensor | None = None) -> None:
+    """Fresh networks say the same of all. `pictures`, as they are fed: normalisation is learned of them."""
     for layer in last:
         layer.weight.data.normal_(0, spread)
         layer.bias.data.fill_(-1)
+    for module in network.modules():
+        if isinstance(module, torch.nn.BatchNorm2d) and pictures is None:
+            module.running_var.uniform_(0.5, 1.5)
+            module.running_mean.normal_(0, 0.1)
+        elif isinstance(module, torch.nn.BatchNorm2d):
+            module.reset_running_stats()
+            module.momentum = None
+            module.train()
+    if pictures is not None:
+        with torch.no_grad():
+            network(pictures)
+        network.eval()
 
 
 def exported(home: Path, network: torch.nn.Module) -> tuple[Path, Any]:
@@ -122,4 +136,4 @@ def exported(home: Path, network: torch.nn.Module) -> tuple[Path, Any]:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), [Path(name) for name in sys.argv[2].split(",")], sys.argv[3], Path(sys.argv[4]))
+    main(Path(sys.argv[1]), [Path(name) for name in sys.argv[2:]])

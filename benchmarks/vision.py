@@ -6,9 +6,10 @@
 All get the same picture, a JPEG of a megapixel, and answer with what a user would read. The bare network is the very
 runs of graphs that one answer takes, fed what they were fed, in the better of two ways to use the cores, found first:
 for shapes-vqa those are all the steps of its decoding. The fleet is a stack as `fleet up` starts it, asked by a process
-of its own over kept connections (`POST /api/v1/jobs` with base64 and `Prefer: wait`), on the same cores: servers, api,
-worker and clients share them. Machines wander: all is measured in rounds, right after the bare network each time, and
-shares and differences are medians of the rounds' own.
+of its own over kept connections, on the same cores: servers, api, worker and clients share them. It is asked as the
+others are, for answers alone (`POST /inference`, where requests that come at the same time share jobs), and for a job
+of its own for each picture (`POST /api/v1/jobs` with `Prefer: wait`). Machines wander: all is measured in rounds, right
+after the bare network each time, and shares and differences are medians of the rounds' own.
 
 --yolo is an ONNX file as `yolo export model=yolo11n.pt format=onnx` writes it; without it a stand-in of about the same
 cost is made, and called so. ViT-B/16 is made here, with weights of chance. --python leads to a Python with ultralytics,
@@ -29,11 +30,12 @@ from pathlib import Path
 import psutil
 import structlog
 from parity_embeddings import ROOT
-from vision_lab.clients import Load, Target, fleet_target, lit_target, loaded
+from timed_process import TimedProcess
+from vision_lab.clients import Load, Target, fleet_target, jobs_target, lit_target, loaded
 from vision_lab.host_work import show_host_work
 from vision_lab.in_process import Bare, InProcess
 from vision_lab.networks import NAMES, Network, networks, photograph
-from vision_lab.peers import Library, lit_server
+from vision_lab.peers import lit_server, timed_library
 
 from cli.stack import Stack
 from cli.stack.ports import free_port
@@ -129,11 +131,15 @@ def compare(scene: Scene, network: Network, url: str, work: Path) -> None:
     bound = Figures()
     in_process(scene, network, ours, bare, bound)
     target = fleet_target(url, network.name, network.picture, network.params)
+    of_their_own = jobs_target(url, network.name, network.picture, network.params)
     fleet: dict[int, Figures] = {}
     stages: dict[int, list[dict[str, float]]] = {}
     for clients in scene.crowds:
-        fleet[clients], stages[clients] = asked(scene, bare, bound, target, clients)
+        fleet[clients], _ = asked(scene, bare, bound, target, clients)
         fleet[clients].show(f"fleet, {clients} clients")
+    for clients in scene.crowds:
+        figures, stages[clients] = asked(scene, bare, bound, of_their_own, clients)
+        figures.show(f"fleet, {clients} clients, a job for each picture")
     if network.name == "yolo":
         crowd(scene, network, bare, bound, target)
         many = max(scene.crowds)
@@ -199,7 +205,7 @@ def peers(
 ) -> None:
     graph = network.folder / "1" / "model.onnx"
     if network.library and scene.python is not None:
-        by_library(scene, network, ours, Library(scene.python, network, graph))
+        by_library(scene, network, ours, timed_library(scene.python, network, graph))
     elif network.library:
         print(f"  {network.library}: left out, no --python")
     if network.name == "vqa":
@@ -216,11 +222,11 @@ def peers(
             scene.targets[told] = mine > theirs
 
 
-def by_library(scene: Scene, network: Network, ours: InProcess, library: Library) -> None:
+def by_library(scene: Scene, network: Network, ours: InProcess, library: TimedProcess) -> None:
     """One picture at a time, and ours in between: seconds by seconds."""
     figures, mine = Figures(), []
     for _ in range(max(5, round(scene.rounds * scene.seconds / (2 * ours.once()[1]["all"])))):
-        figures.seconds.append(library.once())
+        figures.seconds.append(library.once()[0])
         mine.append(ours.once()[1]["all"])
     figures.rates = [1 / figures.at(0.5)]
     ratio = figures.at(0.5) / statistics.median(mine)

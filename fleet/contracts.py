@@ -150,6 +150,15 @@ class InlineInput(Recorded):
     media_type: str = "application/octet-stream"
 
 
+class KeptInput(Recorded):
+    """An input whose bytes the record keeps beside the job's row; see fleet/kept_inputs.py."""
+
+    size: int = Field(gt=0, description="bytes")
+    sha256: Sha256 = Field(description="verified at every read")
+    name: FileName | None = None
+    media_type: str = "application/octet-stream"
+
+
 class LinkInput(Recorded):
     """A picture that the worker fetches when the job runs."""
 
@@ -160,20 +169,20 @@ class LinkInput(Recorded):
 
 
 class JobInput(Recorded):
-    """One input as the row keeps it: an object, a few bytes, or a URL."""
+    """One input as the row keeps it: an object, a few bytes, more of them beside the row, or a URL."""
 
     object: ObjectRef | None = None
     inline: InlineInput | None = None
+    kept: KeptInput | None = None
     link: LinkInput | None = None
     listed: bool = Field(default=False, description="found under a prefix: the answer is a list, even of one")
 
     @property
     def size(self) -> int:
         """In bytes."""
-        if self.object is not None:
-            return self.object.size
-        if self.link is not None:
-            return self.link.size
+        for described in (self.object, self.kept, self.link):
+            if described is not None:
+                return described.size
         base64 = self.inline.data if self.inline is not None else ""
         return len(base64) // 4 * 3 - base64[-2:].count("=")
 

@@ -73,20 +73,20 @@ class Database:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def run(self, statement: str, parameters: Mapping[str, Any] | None = None) -> list[Row]:
-        """Rows of the statement, empty where it returns none.
+    def run(self, statement: str, parameters: Mapping[str, Any] | None = None, *, binary: bool = False) -> list[Row]:
+        """Rows of the statement, empty where it returns none. binary: bytes come as such, and not in hexadecimal.
 
         Raises DependencyError `database-unavailable` when PostgreSQL cannot be reached or ends the connection twice,
         and `database-not-migrated` when the schema is older than this version of Fleet.
         """
         began = time.monotonic()
         try:
-            return self._once(statement, parameters, self._wait_s)
+            return self._once(statement, parameters, self._wait_s, binary)
         except _Broken:
             self._replace_connections(began)
         try:
             # A server that is gone for good is not worth waiting for as if it were only busy.
-            return self._once(statement, parameters, min(self._wait_s, _WAIT_FOR_ANOTHER_S))
+            return self._once(statement, parameters, min(self._wait_s, _WAIT_FOR_ANOTHER_S), binary)
         except _Broken as broken:
             raise _unavailable() from broken.__cause__
 
@@ -101,16 +101,16 @@ class Database:
                 self._replaced_at = time.monotonic()
                 self._pool.drain()
 
-    def _once(self, statement: str, parameters: Mapping[str, Any] | None, wait_s: float) -> list[Row]:
+    def _once(self, statement: str, parameters: Mapping[str, Any] | None, wait_s: float, binary: bool) -> list[Row]:
         try:
             with self._pool.connection(wait_s if self._answers else _WAIT_WHILE_DOWN_S) as connection:
                 self._answers = True
                 try:
-                    cursor = connection.execute(statement.encode(), parameters or {})
+                    cursor = connection.execute(statement.encode(), parameters or {}, binary=binary)
                 except _PLAN_IS_STALE:
                     # Prepared plans halve the cost of a job, but not on this connection any more.
                     connection.prepare_threshold = None
-                    cursor = connection.execute(statement.encode(), parameters or {})
+                    cursor = connection.execute(statement.encode(), parameters or {}, binary=binary)
                 # `description` would tell the same, after describing each column anew.
                 return cursor.fetchall() if cursor.rownumber is not None else []
         # No connection came within `wait_s`: another wait would only double it.

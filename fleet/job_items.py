@@ -4,6 +4,8 @@ import re
 
 #: The artifact of a long list of items, one line of JSON for each.
 ITEMS_NAME = "items.jsonl"
+#: Of an answer, or of a list of them, in the record, which is read by the page; longer ones are artifacts.
+MAX_INLINE_BYTES = 256 * 1024
 #: Items that are kept together as a part of the job, in the same form.
 BLOCK = 25
 _NAME = re.compile(r"items-([0-9]{6})")

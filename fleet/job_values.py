@@ -38,6 +38,8 @@ class NewJob:
     #: Seconds from the end until job and objects are swept.
     retention_s: float
     uploads: list[UUID]
+    #: Bytes of those inputs that lie beside the row, by their number.
+    kept: Mapping[int, bytes] = field(default_factory=dict)
     #: Jobs whose results are inputs of this one.
     source_jobs: list[UUID] = field(default_factory=list)
     device_policy: DevicePolicy = DevicePolicy.PREFER_GPU

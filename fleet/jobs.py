@@ -16,21 +16,12 @@ from fleet.contracts import Artifact, Job, JobInput, JobState
 from fleet.database import Database, Row
 from fleet.errors import Conflict, FleetError, IdempotencyKeyReused, NotFound
 from fleet.job_pages import page, words_of
+from fleet.job_statements import FINISH, SUBMIT
 from fleet.job_values import Claim, Ending, JobFilter, LeaseWord, NewJob, Standing, Submitted, Token
 from fleet.queues import QueueKind, queue_name
 from fleet.sql import statements
 
 _SQL = statements("jobs")
-_UNCONDITIONAL = {"conditions": "", "allowed": "true"}
-_CONDITIONS = {"conditions": _SQL["submit_conditions"], "allowed": _SQL["submit_allowed"]}
-_UNCOUNTED = {"counted": "", "room": "true", "published": "NULL::bigint"}
-_COUNTED = {"counted": _SQL["submit_counted"], "room": _SQL["submit_room"], "published": _SQL["submit_published"]}
-#: By whether it has conditions, and whether the jobs of its tenant are counted.
-_SUBMIT = {
-    (conditions is _CONDITIONS, counted is _COUNTED): _SQL["submit_job"].format(**conditions, **counted)
-    for conditions in (_UNCONDITIONAL, _CONDITIONS)
-    for counted in (_UNCOUNTED, _COUNTED)
-}
 
 
 class JobStore:
@@ -46,7 +37,7 @@ class JobStore:
         Raises IdempotencyKeyReused when the key was used with another body, DependencyError.
         """
         row = self._database.one(
-            _SUBMIT[new.conditional, new.counted],
+            SUBMIT[new.conditional, new.counted, bool(new.kept)],
             {
                 "id": new.id,
                 "tenant": new.tenant,
@@ -73,6 +64,8 @@ class JobStore:
                 "published": new.published,
                 "awaited": new.awaited,
                 "window": new.window,
+                "kept_numbers": list(new.kept),
+                "kept_contents": list(new.kept.values()),
                 "uploads": sorted(set(new.uploads)),
                 "source_jobs": sorted(set(new.source_jobs)),
                 "idempotency_key": new.idempotency_key,
@@ -198,7 +191,7 @@ class JobStore:
     ) -> Job | None:
         """Commits the attempt's result; None when the token is stale and nothing was written."""
         row = self._database.one(
-            _SQL["finish_job"],
+            FINISH[any(item.kept is not None for item in job.inputs)],
             {
                 "id": job.id,
                 "attempt": job.attempt,

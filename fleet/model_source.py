@@ -22,6 +22,16 @@ def _inner(path: str) -> str:
 
 #: A path inside a repository or a version's folder: relative, with forward slashes, and never upwards.
 InnerPath = Annotated[str, Field(min_length=1, max_length=512, pattern=r"^[^\\\x00-\x1f]+$"), AfterValidator(_inner)]
+
+
+def _beside(paths: list[str]) -> list[str]:
+    if len({path.rpartition("/")[0] for path in paths}) > 1 or len(set(paths)) < len(paths):
+        raise ValueError("the graphs of a version lie in one folder, and each is named once")
+    return paths
+
+
+#: Of one version that has several.
+GraphPaths = Annotated[list[InnerPath], Field(max_length=32), AfterValidator(_beside)]
 RepositoryName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,95}/[A-Za-z0-9][A-Za-z0-9._-]{0,95}$")]
 WebUrl = Annotated[str, Field(max_length=4096, pattern=r"^https?://")]
 
@@ -61,12 +71,16 @@ class OnGitHub(Frozen):
 
 
 class OnHub(Frozen):
-    """A repository of the Hugging Face hub; `onnx` names the graph where there is more than one."""
+    """A repository of the Hugging Face hub; `onnx` names the graph where there is more than one.
+
+    `graphs`: all that a version of several has, in the place of `onnx`.
+    """
 
     kind: Literal["hub"] = "hub"
     repository: RepositoryName
     revision: str = Field(default="main", max_length=255)
     onnx: InnerPath | None = None
+    graphs: GraphPaths = Field(default_factory=list)
 
 
 class AtUrl(Frozen):

@@ -1,7 +1,6 @@
 """From bytes to media and from outcomes to files: which codec serves which kind."""
 
 from collections.abc import Collection, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ from worker.media.items import encode_items
 from worker.media.limits import VolumeLimits
 from worker.media.picture_limits import PictureLimits
 from worker.media.pictures import PictureReader
+from worker.media.placed import placed
 from worker.media.reader import VolumeReader
 from worker.media.strict import strict
 from worker.media.tensors import encode_tensors, read_tensors
@@ -41,8 +41,8 @@ class Codecs:
 
     def decode(self, kind: MediaKind, sources: Sequence[Source], params: Any, progress: Progress) -> Any:
         """The media that the task reads. Raises InputError for bytes that are not what they should be."""
-        if kind is not MediaKind.TENSORS:
-            sources = [_on_disk(source) for source in sources]
+        if kind not in (MediaKind.TENSORS, MediaKind.IMAGE):
+            sources = [placed(source) for source in sources]
         match kind:
             case MediaKind.NONE:
                 return None
@@ -62,7 +62,7 @@ class Codecs:
 
     def encode(self, kind: ResultKind, outcome: Any, folder: Path) -> Encoded:
         """What becomes of the task's outcome: JSON for the record, files in `folder` for the object store."""
-        if kind in (ResultKind.MASK, ResultKind.ITEMS):
+        if kind is ResultKind.MASK:
             folder.mkdir(mode=0o700, exist_ok=True)
         match kind:
             case ResultKind.JSON:
@@ -77,11 +77,3 @@ class Codecs:
                 return encode_embeddings(outcome, folder)
             case ResultKind.ITEMS:
                 return encode_items(outcome, folder)
-
-
-def _on_disk(source: Source) -> Source:
-    if source.content is None:
-        return source
-    source.path.parent.mkdir(mode=0o700, exist_ok=True)
-    source.path.write_bytes(source.content)
-    return replace(source, content=None)

@@ -259,7 +259,7 @@ class Source:
     #: Why it is not there, where one of several inputs may fail alone.
     fault: FleetError | None = None
     listed: bool = False
-    #: The bytes of a small one that came with the job: nothing is at `path` then, until `worker/codecs.py` writes it.
+    #: The bytes of a small one that came with the job: nothing is at `path` then (see worker/media/placed.py).
     content: bytes | None = None
 
 

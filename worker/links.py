@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote, urljoin, urlsplit
 
@@ -15,6 +16,7 @@ from fleet.contracts import JobInput, LinkInput
 from fleet.errors import InputError, InputTooLarge, NoAnswer, UrlRefused
 from fleet.outward import Incoming, Outward
 from worker.contract import Source
+from worker.incoming_room import STEP_BYTES, Hold, IncomingRoom
 
 _MAX_HOPS = 5
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
@@ -37,25 +39,29 @@ class Links:
         self._outward = outward
         self._max_bytes = max_bytes
 
-    def fetched(self, inputs: Sequence[JobInput], folder: Path, check: Callable[[], None]) -> dict[int, Fetched]:
+    def fetched(
+        self, inputs: Sequence[JobInput], folder: Path, check: Callable[[], None], hold: Hold
+    ) -> dict[int, Fetched]:
         """Those of the job's inputs that are URLs, by their number, several at a time.
 
-        Raises RunStopped as `check`, and what is wrong with the only input: UrlRefused, InputTooLarge
-        `too-many-bytes`, InputError `url-unreachable` or `url-not-served`.
+        hold: asks for the room that all of them take. Raises RunStopped as `check`, as `hold`, and what is wrong with
+        the only input: UrlRefused, InputTooLarge `too-many-bytes`, InputError `url-unreachable` or `url-not-served`.
         """
         links = [(number, item.link) for number, item in enumerate(inputs) if item.link is not None]
         if not links:
             return {}
-        left = _Left(_LARGEST * self._max_bytes)
+        haul = _Haul(_Left(_LARGEST * self._max_bytes), IncomingRoom(hold), check)
         if len(inputs) == 1:
-            return {0: self._one(links[0][1], folder / "input-0", left, check)}
+            return {0: self._one(links[0][1], folder / "input-0", haul)}
 
         def caught(one: tuple[int, LinkInput]) -> Fetched:
             number, link = one
             path = folder / f"input-{number}"
             try:
-                return self._one(link, path, left, check)
+                return self._one(link, path, haul)
             except InputError as error:
+                path.unlink(missing_ok=True)
+                haul.room.settle(path, 0)
                 return Source(path, link.name or "", "", fault=error), JobInput(link=link)
 
         with ThreadPoolExecutor(min(len(links), _AT_ONCE), "fetching") as pool:
@@ -65,14 +71,18 @@ class Links:
                 pool.shutdown(wait=False, cancel_futures=True)
                 raise
 
-    def _one(self, link: LinkInput, path: Path, left: "_Left", check: Callable[[], None]) -> Fetched:
+    def _one(self, link: LinkInput, path: Path, haul: "_Haul") -> Fetched:
         tries, until = _TRIES, time.monotonic() + _WITHIN_S
         while True:
-            check()
+            haul.check()
             tries -= 1
             try:
-                size, digest, media_type = self._download(link.url, path, until, check)
+                size, digest, media_type = self._download(link.url, path, until, haul)
                 break
+            except _Late:
+                # There is room now: this ends.
+                tries, until = tries + 1, time.monotonic() + _WITHIN_S
+                continue
             except NoAnswer as error:
                 if not tries or error.code not in _PASSING or time.monotonic() + _PAUSE_S > until:
                     raise InputError(
@@ -81,12 +91,13 @@ class Links:
                         reason=error.code,
                     ) from error
             time.sleep(_PAUSE_S)
-        left.take(size, path)
+        haul.left.take(size)
+        haul.room.settle(path, size)
         known = link.model_copy(update={"size": size, "sha256": digest})
         return Source(path, link.name or _name_in(link.url), media_type), JobInput(link=known)
 
-    def _download(self, url: str, path: Path, until: float, check: Callable[[], None]) -> tuple[int, str, str]:
-        """(bytes, SHA-256, media type as told). Raises NoAnswer besides what `fetched` does."""
+    def _download(self, url: str, path: Path, until: float, haul: "_Haul") -> tuple[int, str, str]:
+        """(bytes, SHA-256, media type as told). Raises NoAnswer and _Late besides what `fetched` does."""
         for _ in range(_MAX_HOPS + 1):
             within_s = until - time.monotonic()
             if within_s <= 0:
@@ -101,21 +112,27 @@ class Links:
                         code="url-not-served",
                         status=answer.status,
                     )
-                size, digest = self._written(answer, path, url, check)
+                size, digest = self._written(answer, path, url, haul)
                 return size, digest, answer.headers.get("content-type", "").partition(";")[0].strip()
         raise UrlRefused(f"{_server(url)} redirects more than {_MAX_HOPS} times")
 
-    def _written(self, answer: Incoming, path: Path, url: str, check: Callable[[], None]) -> tuple[int, str]:
+    def _written(self, answer: Incoming, path: Path, url: str, haul: "_Haul") -> tuple[int, str]:
         size, hasher = 0, hashlib.sha256()
-        announced = answer.headers.get("content-length", "")
-        if announced.isdecimal() and int(announced[:20]) > self._max_bytes:
+        told = answer.headers.get("content-length", "")
+        room = int(told[:20]) if told.isdecimal() else 0
+        if room > self._max_bytes:
             raise self._too_large(url)
+        haul.take(path, room)
         with path.open("wb") as file:
             for piece in answer.pieces():
-                check()
-                size += file.write(piece)
+                haul.check()
+                size += len(piece)
                 if size > self._max_bytes:
                     raise self._too_large(url)
+                if size > room:
+                    room = min(size + STEP_BYTES, self._max_bytes)
+                    haul.take(path, room)
+                file.write(piece)
                 hasher.update(piece)
         return size, hasher.hexdigest()
 
@@ -134,17 +151,35 @@ class _Left:
         self._count = count
         self._lock = threading.Lock()
 
-    def take(self, size: int, path: Path) -> None:
-        """Of a file that has come. Raises InputTooLarge `too-many-bytes`, and the file is gone then."""
+    def take(self, size: int) -> None:
+        """Of a file that has come. Raises InputTooLarge `too-many-bytes`."""
         with self._lock:
             if size <= self._count:
                 self._count -= size
                 return
-        path.unlink()
         raise InputTooLarge(
             "the job's URLs lead to more bytes than one job may fetch: send several jobs, or upload a zip",
             code="too-many-bytes",
         )
+
+
+class _Late(Exception):
+    """The run has waited for memory, and the server may have given up meanwhile."""
+
+
+@dataclass(frozen=True)
+class _Haul:
+    """What the fetches of a job share."""
+
+    left: _Left
+    room: IncomingRoom
+    #: Ends the run by raising.
+    check: Callable[[], None]
+
+    def take(self, path: Path, size: int) -> None:
+        """Raises _Late, and as `IncomingRoom.take`."""
+        if not self.room.take(path, size):
+            raise _Late
 
 
 def _redirected(url: str, answer: Incoming) -> str:

@@ -10,15 +10,11 @@ import onnxruntime
 from fleet.contracts import Job, JobInput, ObjectRef
 from fleet.errors import RunStopped
 from fleet.logs import get_logger
-from fleet.objects import file_digest
 from fleet.parts import PartStore
 from worker.engine.loaded import LoadedModel
-from worker.engine.model_version import ModelVersion
 from worker.patience import patiently
 from worker.stop import StopReason, StopToken
 
-#: No configuration or vocabulary is larger.
-_MOST_SHARED_BYTES = 64 * 1024**2
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 log = get_logger(__name__)
 
@@ -72,23 +68,11 @@ def origin_of(job: Job, inputs: Sequence[JobInput], loaded: LoadedModel, hinges_
         "params": job.params,
         "inputs": [_identified(item) for item in inputs],
         "model": [loaded.version.key, loaded.version.sha256, loaded.version.manifest.model_dump_json()],
-        "shared": _shared(loaded.version),
+        "shared": loaded.shared.digests(),
         "computed_by": [*(graph.session.provider for graph in loaded.graphs.values()), onnxruntime.__version__],
         "hinges_on": hinges_on,
     }
     return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
-
-
-def _shared(version: ModelVersion) -> dict[str, str]:
-    """Digests of what lies in the model's folder for all versions: its publisher's files may be there."""
-    folder = version.folder.parent
-    found = {path.relative_to(folder): path for path in sorted(folder.rglob("*")) if path.is_file()}
-    return {
-        name.as_posix(): file_digest(path)
-        for name, path in found.items()
-        # Versions are folders whose names are numbers.
-        if not (len(name.parts) > 1 and name.parts[0].isdigit()) and path.stat().st_size <= _MOST_SHARED_BYTES
-    }
 
 
 def _identified(item: JobInput) -> str:

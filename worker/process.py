@@ -9,6 +9,7 @@ from fleet.catalogue import Catalogue
 from fleet.contracts import Pool
 from fleet.database import Database
 from fleet.jobs import JobStore
+from fleet.kept_inputs import KeptInputs
 from fleet.logs import get_logger
 from fleet.objects import ObjectStore
 from fleet.outward import outward_of
@@ -31,6 +32,7 @@ from worker.exits import ExitCode, end_process
 from worker.helping import Helping
 from worker.house.keeper import Keeper
 from worker.house.opened import House, open_house
+from worker.inputs import Inputs
 from worker.leases import LeaseKeeper
 from worker.lessons import Lessons
 from worker.links import Links
@@ -154,7 +156,7 @@ def assemble(settings: Settings, device: Device) -> Process:
         broker=broker,
         registry=registry,
         codecs=codecs,
-        links=Links(outward_of(settings), settings.image_max_size),
+        inputs=Inputs(objects, KeptInputs(database), Links(outward_of(settings), settings.image_max_size)),
         claims=Claims(jobs, leases, permits, measures, worker=name, lease_s=settings.lease_s),
         leases=leases,
         helping=helping,

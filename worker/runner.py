@@ -13,7 +13,7 @@ from uuid import UUID
 import structlog
 
 from fleet.broker import Broker
-from fleet.contracts import Artifact, Job, JobState, MediaKind, RanOn, Stage
+from fleet.contracts import Artifact, Job, JobState, RanOn, Stage
 from fleet.errors import DependencyError, FleetError, NoCapableWorker, NotFound, RunStopped
 from fleet.job_news import news_of
 from fleet.job_values import Ending
@@ -32,10 +32,9 @@ from worker.engine.loaded import LoadedModel, RunnableModel
 from worker.engine.registry import Registry
 from worker.forgiveness import goes_back
 from worker.helping import Helping
-from worker.inputs import fetched
+from worker.inputs import Inputs
 from worker.leases import Held, LeaseKeeper
 from worker.lessons import Lessons
-from worker.links import Links
 from worker.measures import Measures
 from worker.memory.share import Memory
 from worker.parts import JobParts
@@ -91,7 +90,7 @@ class Runner:
         broker: Broker,
         registry: Registry,
         codecs: Codecs,
-        links: Links,
+        inputs: Inputs,
         claims: Claims,
         leases: LeaseKeeper,
         helping: Helping,
@@ -108,7 +107,7 @@ class Runner:
         self._broker = broker
         self._registry = registry
         self._codecs = codecs
-        self._links = links
+        self._inputs = inputs
         self._claims = claims
         self._leases = leases
         self._helping = helping
@@ -163,17 +162,7 @@ class Runner:
             loaded = run.loaded = self._leased(job, progress, leases)
         task, params = asked(job, loaded.version.task)
         with progress.stage(Stage.FETCH):
-            if any(item.inline is None for item in job.inputs):
-                scratch.mkdir(mode=0o700)
-            if stored := sum(item.object.size for item in job.inputs if item.object is not None):
-                progress.admit(f"an input of {stored:,} bytes", 0, scratch_bytes=stored)
-            given = self._links.fetched(job.inputs, scratch, run.stop.check)
-            alone = task.accepts is not MediaKind.IMAGE or (len(job.inputs) == 1 and not job.inputs[0].listed)
-            for number, item in enumerate(job.inputs):
-                if number not in given:
-                    place = scratch / f"input-{number}"
-                    given[number] = fetched(self._objects, item, place, run.stop, alone=alone)
-            ready = [given[number] for number in range(len(job.inputs))]
+            ready = self._inputs.fetched(job, scratch, task.accepts, progress, run.stop)
         inputs = [item for _, item in ready]
         progress.folder = scratch
         progress.keeping = partial(JobParts, self._parts, job, inputs, loaded, run.stop)

@@ -9,27 +9,37 @@ import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
-from uuid import UUID
 
 from starlette.concurrency import run_in_threadpool
 
 from api.cards import Cards
 from api.inference.bringing import Bringing, Named
 from api.inference.params import QUESTIONS, params_of, question_of
+from api.inference.picture_jobs import PictureJobs, Wanted
+from api.inference.picture_sizes import PictureSizes
 from api.inference.pointers import respelled
 from api.inference.request import InferenceRequest, image_missing, pictures
+from api.inference.shared_pictures import Shareable, SharedPictures, shareable
 from api.inference.tasks import check_task
 from api.inputs import check_count
 from api.job_errors import error_of
+from api.job_items import JobItems
+from api.joining import Joining
+from api.model_house import ModelHouse
 from api.requests import JobRequest
 from api.submission import Caller, Submission
 from api.waiting import Waiters
 from fleet.card import Card
 from fleet.contracts import Job
+from fleet.database import Database
 from fleet.errors import FleetError, ValidationFailed
-from fleet.ids import new_id
 from fleet.job_values import Submitted, fingerprint
 from fleet.jobs import JobStore
+from fleet.objects import ObjectStore
+from fleet.parts import PartStore
+
+#: Seconds in which a request is in the record, however long the jobs that it waited for take.
+_STORED_WITHIN_S = 1.0
 
 
 @dataclass(frozen=True)
@@ -42,6 +52,12 @@ class Call:
     patience_s: float
     when_no_worker: Literal["wait", "refuse"] = "wait"
     more: Mapping[str, Any] = field(default_factory=dict)
+    #: Whether its job may be one that several requests share.
+    shared: bool = False
+
+    @property
+    def may_share(self) -> bool:
+        return self.shared and self.caller.idempotency_key is None and self.patience_s > _STORED_WITHIN_S
 
     @property
     def body_print(self) -> str:
@@ -53,49 +69,55 @@ class Predictions:
     """Used by one event loop."""
 
     def __init__(
-        self, *, bringing: Bringing, cards: Cards, jobs: JobStore, submission: Submission, waiters: Waiters
+        self, bringing: Bringing, cards: Cards, jobs: JobStore, picture_jobs: PictureJobs, items: JobItems
     ) -> None:
         self._bringing = bringing
         self._cards = cards
         self._jobs = jobs
-        self._submission = submission
-        self._waiters = waiters
+        self._picture_jobs = picture_jobs
+        self._joining = Joining(SharedPictures(self._waited, items, PictureSizes()), longest_wait_s=_STORED_WITHIN_S)
 
     async def run(self, call: Call, *, wait: bool = True) -> Submitted:
         """The job when it has ended, or as it is when patience is over; without `wait`, once it is stored.
 
+        Of a job that several calls share, each gets his own part of it, as if it were a job by itself.
+
         Raises FleetError whose pointers lead into the request as it was written.
         """
-        clock = asyncio.get_running_loop().time
-        ends_at = clock() + call.patience_s
+        ends_at = asyncio.get_running_loop().time() + call.patience_s
         pictures(call.asked)
         body_print, submitted = "", None
         if call.caller.idempotency_key is not None:
             body_print = await run_in_threadpool(lambda: call.body_print)
             submitted = await run_in_threadpool(self._earlier, call, body_print, call.caller.idempotency_key)
-        if submitted is None:
-            named = await self._bringing.named(call.asked, call.caller.tenant, call.patience_s)
-            job_id = new_id()
-            # Listen before the job exists: it may end before the submit has returned.
-            with self._waiters.listen(job_id) as bell:
-                submitted = await run_in_threadpool(self._stored, call, named, job_id, body_print)
-                if wait and not submitted.replayed:
-                    ended = await bell.end_of(submitted.job, max(0.0, ends_at - clock()))
-                    return Submitted(ended, replayed=False)
-        if wait:
-            with self._waiters.listen(submitted.job.id) as bell:
-                ended = await bell.end_of(submitted.job, max(0.0, ends_at - clock()))
-                return Submitted(ended, submitted.replayed)
-        return submitted
+        if submitted is not None:
+            return await self._picture_jobs.end_of(submitted, ends_at) if wait else submitted
+        named = await self._bringing.named(call.asked, call.caller.tenant, call.patience_s)
+        if wait and call.may_share and not named.brought:
+            found = await run_in_threadpool(self._shareable, call, named, ends_at)
+            if isinstance(found, Shareable):
+                return Submitted(await self._joining.run(found), replayed=False)
+            return await self._picture_jobs.run(lambda: found, ends_at)
+        return await self._picture_jobs.run(lambda: self._wanted(call, named, body_print)[0], ends_at if wait else None)
+
+    async def _waited(self, wanted: Wanted, ends_at: float) -> Job:
+        return (await self._picture_jobs.run(lambda: wanted, ends_at)).job
 
     def _earlier(self, call: Call, body_print: str, key: str) -> Submitted | None:
         earlier = self._jobs.find_by_key(call.caller.tenant, key, body_print)
         return None if earlier is None else Submitted(earlier, replayed=True)
 
-    def _stored(self, call: Call, named: Named, job_id: UUID, body_print: str) -> Submitted:
+    def _shareable(self, call: Call, named: Named, ends_at: float) -> Shareable | Wanted:
+        wanted, card = self._wanted(call, named)
+        try:
+            return shareable(wanted, ends_at, card, self._cards.members()) or wanted
+        except FleetError as error:
+            raise respelled(error, wanted.pointers) from error
+
+    def _wanted(self, call: Call, named: Named, body_print: str = "") -> tuple[Wanted, Card]:
         asked = call.asked
         given = pictures(asked)
-        question = None
+        pointers, question = [one.pointer for one in given], None
         try:
             card = self._cards.get(named.reference, named.version).card
             check_task(asked.task, asked.model_type, card)
@@ -112,9 +134,28 @@ class Predictions:
                 when_no_worker="wait" if named.brought else call.when_no_worker,
                 **call.more,
             )
-            return self._submission.submit(request, call.caller, job_id, body_print)
         except FleetError as error:
-            raise respelled(error, [one.pointer for one in given], question=question) from error
+            raise respelled(error, pointers, question=question) from error
+        return Wanted(request, call.caller, pointers, question, body_print), card
+
+
+def build_predictions(
+    database: Database,
+    objects: ObjectStore,
+    house: ModelHouse,
+    *,
+    cards: Cards,
+    jobs: JobStore,
+    submission: Submission,
+    waiters: Waiters,
+) -> Predictions:
+    return Predictions(
+        Bringing(house),
+        cards,
+        jobs,
+        PictureJobs(submission, waiters),
+        JobItems(PartStore(database, objects), objects),
+    )
 
 
 def failure(asked: InferenceRequest, job: Job) -> FleetError:

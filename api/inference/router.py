@@ -17,7 +17,6 @@ from api.services import BaseUrl, Core, Tenant
 from api.submission import Caller
 from api.views import API, location
 from fleet.contracts import JobState
-from fleet.inference_summary import InferenceSummaryReader
 from fleet.job_values import Submitted
 
 router = guarded_router(f"{API}/inference", "inference")
@@ -69,9 +68,8 @@ def get_summary(
     tenant: Tenant,
     window_s: Annotated[float, Query(gt=0, le=31 * 86400, description="seconds back from now")] = 3600.0,
 ) -> Response:
-    """How your jobs of all models did lately."""
-    found = InferenceSummaryReader(core.database).read(tenant, window_s)
-    return summary_view(found).answer(headers={"cache-control": "no-store"})
+    """How your jobs of all models did lately; at most two seconds old."""
+    return summary_view(core.summaries.of(tenant, window_s)).answer(headers={"cache-control": "no-store"})
 
 
 @router.get("/{job_id}", response_model=InferenceView, responses=problems(404), openapi_extra={"parameters": [PREFER]})

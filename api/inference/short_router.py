@@ -48,7 +48,7 @@ async def infer(request: Request, core: Core, tenant: Tenant, base_url: BaseUrl)
     asked = await run_in_threadpool(read_request, body) if len(body) > _LARGE_BYTES else read_request(body)
     caller = Caller(tenant, idempotency_key(request.headers), trace_context(request.headers))
     wait_s = core.settings.max_wait_s
-    submitted = await core.predictions.run(Call(asked, caller, wait_s, when_no_worker="refuse"))
+    submitted = await core.predictions.run(Call(asked, caller, wait_s, when_no_worker="refuse", shared=True))
     job = submitted.job
     if not job.state.ended:
         raise RunStopped(

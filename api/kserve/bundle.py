@@ -1,4 +1,4 @@
-"""The tensors of a request as the one input of a job: inline when they are small, else through the object store."""
+"""The tensors of a request as the one input of a job: in the record when they are small, else in the object store."""
 
 import base64
 import hashlib
@@ -8,11 +8,11 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from api.inputs import MAX_INLINE_BYTES
 from api.requests import InputRequest
 from api.spool import Spooled
 from api.tickets import Tickets
 from fleet.errors import DependencyError, FleetError
+from fleet.kept_inputs import MAX_KEPT_BYTES
 from fleet.tensors import MEDIA_TYPE, Blob, opening
 
 _NAME = "tensors"
@@ -31,8 +31,8 @@ class Bundle:
         return sum(map(len, self.parts))
 
     @property
-    def inline(self) -> bool:
-        return self.size <= MAX_INLINE_BYTES
+    def recorded(self) -> bool:
+        return self.size <= MAX_KEPT_BYTES
 
 
 def bundled(tensors: Sequence[Blob]) -> Bundle:
@@ -49,7 +49,7 @@ def as_input(bundle: Bundle, tickets: Tickets, tenant: str) -> Iterator[InputReq
 
     Raises DependencyError `object-store-unavailable`, `scratch-unavailable`.
     """
-    if bundle.inline:
+    if bundle.recorded:
         data = base64.b64encode(b"".join(bundle.parts)).decode()
         yield InputRequest(data=data, name=_NAME, media_type=MEDIA_TYPE)
         return

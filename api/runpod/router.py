@@ -28,6 +28,8 @@ from api.runpod.route import PREFIX, RunpodRoute
 from api.runpod.stream import Streams
 from api.services import BaseUrl, Core, Services, Tenant
 from api.submission import Caller
+from fleet.card import Card
+from fleet.catalogue import WorkerRow
 from fleet.contracts import Job, JobState
 from fleet.endpoints import Endpoints
 from fleet.errors import FleetError, MalformedRequest, NotFound
@@ -107,7 +109,7 @@ def retry(endpoint: str, job_id: str, core: Core, tenant: Tenant) -> Response:
 @_known.post(f"{_ENDPOINT}/purge-queue")
 def purge_queue(endpoint: str, core: Core, tenant: Tenant) -> Response:
     """Cancels what waits at this endpoint; what runs goes on."""
-    _check_endpoint(core, endpoint)
+    _check_endpoint(core, endpoint, tenant)
     removed: list[UUID] = list(Endpoints(core.database).purge(tenant, {LABEL: endpoint}))
     core.doorbell.cancelled(removed[:_TOLD])
     return _json({"removed": len(removed), "status": "completed"})
@@ -116,9 +118,9 @@ def purge_queue(endpoint: str, core: Core, tenant: Tenant) -> Response:
 @_known.get(f"{_ENDPOINT}/health")
 def health(endpoint: str, core: Core, tenant: Tenant) -> Response:
     """Your newest ten thousand jobs of the endpoint, and the workers that can run its model, or any."""
-    model = _check_endpoint(core, endpoint)
+    card = _check_endpoint(core, endpoint, tenant)
     counts = Endpoints(core.database).counts(tenant, {LABEL: endpoint})
-    words = [live.word for live in core.catalogue.workers() if model is None or model in live.word.models]
+    words = [live.word for live in core.catalogue.workers() if _can_run(live.word, endpoint, card)]
     states = counts.states
     jobs = {
         "completed": states.get("succeeded", 0),
@@ -143,7 +145,7 @@ def requests(  # noqa: PLR0917 (the framework passes them by name)
     cursor: str | None = None,
 ) -> Response:
     """Your jobs of the endpoint, newest first."""
-    _check_endpoint(core, endpoint)
+    _check_endpoint(core, endpoint, tenant)
     count = int(limit) if limit.isascii() and limit.isdecimal() and len(limit) < 4 else 0
     if not 1 <= count <= 200:
         raise MalformedRequest(f"?limit={limit[:32]}: must be 1 to 200")
@@ -207,13 +209,21 @@ def _job(core: Services, endpoint: str, job_id: str, tenant: str) -> Job:
     return job
 
 
-def _check_endpoint(core: Services, endpoint: str) -> str | None:
-    """The key "name/version" of its model; None for `default`. Raises NotFound."""
+def _check_endpoint(core: Services, endpoint: str, tenant: str) -> Card | None:
+    """Its model; None for `default`, and where the model is gone and jobs of it are left. Raises NotFound."""
     _check_name(endpoint)
     if endpoint == DEFAULT:
         return None
-    card = core.catalogue.get(endpoint).card
-    return f"{card.name}/{card.version}"
+    try:
+        return core.catalogue.get(endpoint).card
+    except NotFound:
+        if core.jobs.page(tenant, JobFilter(labels={LABEL: endpoint}), limit=1):
+            return None
+        raise
+
+
+def _can_run(worker: WorkerRow, endpoint: str, card: Card | None) -> bool:
+    return endpoint == DEFAULT or (card is not None and f"{card.name}/{card.version}" in worker.models)
 
 
 def _check_name(endpoint: str) -> None:

@@ -58,10 +58,10 @@ class TimedDatabase(Database):
         with self._pool.connection() as connection:
             connection.add_notice_handler(self._note)
 
-    def run(self, statement: str, parameters: Mapping[str, Any] | None = None) -> list[Row]:
+    def run(self, statement: str, parameters: Mapping[str, Any] | None = None, *, binary: bool = False) -> list[Row]:
         began = time.perf_counter()
         try:
-            return super().run(statement, parameters)
+            return super().run(statement, parameters, binary=binary)
         finally:
             self.spent_s += time.perf_counter() - began
 

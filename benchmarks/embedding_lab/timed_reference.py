@@ -1,7 +1,7 @@
 """Texts by sentence-transformers, timed: run with a Python that has it, imports nothing of ours.
 
 python timed_reference.py MODEL_FOLDER TEXTS.json: says its version, then for each line it reads embeds all texts and
-writes the seconds that it took, and the seconds of processor.
+writes the seconds that it took, and the seconds of processor. PYTHONPATH leads to the folder of `whole_torchvision`.
 """
 
 import json
@@ -10,8 +10,11 @@ import time
 from importlib.metadata import version
 from pathlib import Path
 
+from whole_torchvision import import_torchvision
+
 
 def main(model: str, texts: str) -> None:
+    _torchvision = import_torchvision()
     from sentence_transformers import SentenceTransformer
 
     found = SentenceTransformer(model, device="cpu", local_files_only=True)

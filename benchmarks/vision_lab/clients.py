@@ -38,6 +38,13 @@ class Load:
 
 
 def fleet_target(url: str, model: str, picture: Path, params: dict[str, Any]) -> Target:
+    """Whoever wants the answer alone."""
+    data = base64.b64encode(picture.read_bytes()).decode()
+    return Target(url, "/inference", {"model_id": model, "image_base64": data, "config": params}, jobs=False)
+
+
+def jobs_target(url: str, model: str, picture: Path, params: dict[str, Any]) -> Target:
+    """Whoever wants a job of his own, and waits for it."""
     data = base64.b64encode(picture.read_bytes()).decode()
     return Target(url, "/api/v1/jobs", {"model": model, "inputs": [{"data": data}], "params": params})
 

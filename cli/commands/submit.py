@@ -12,7 +12,7 @@ from cli.following import CancelOption, OutOption, TimeoutOption, described, fol
 from cli.live import Live
 from cli.output import JsonOption, assignments, note, print_json, typed
 from fleet.contracts import Lane, PriorityName
-from fleet.webhook_values import JobEvent
+from fleet.webhook_values import CallbackBody, JobEvent
 
 if TYPE_CHECKING:
     from fleet_client import Callback, Client, Job
@@ -56,6 +56,10 @@ def submit(
         list[JobEvent] | None,
         typer.Option("--callback-event", help="Tell it of this instead; may be repeated.", show_default=False),
     ] = None,
+    callback_body: Annotated[
+        CallbackBody | None,
+        typer.Option(help="What it gets: Fleet's event, or the job in RunPod's form.", show_default="event"),
+    ] = None,
     idempotency_key: Annotated[
         str | None, typer.Option(help="Repeating a submit with the same key gives the first job.")
     ] = None,
@@ -96,7 +100,7 @@ def submit(
             labels=labels,
             deadline_s=deadline,
             retention_s=retention_s,
-            callback=_callback(callback, callback_event or []),
+            callback=_callback(callback, callback_event or [], callback_body),
             refuse_without_worker=refuse_without_worker,
             idempotency_key=idempotency_key,
         )
@@ -123,11 +127,12 @@ def _submitted(client: "Client", live: Live, **request: object) -> "Job":
         raise typer.Exit(Exit.INTERRUPTED) from None
 
 
-def _callback(url: str | None, events: list[JobEvent]) -> "Callback | None":
+def _callback(url: str | None, events: list[JobEvent], body: CallbackBody | None) -> "Callback | None":
     if url is None:
-        if events:
-            raise typer.BadParameter("it needs --callback URL", param_hint="--callback-event")
+        for option, given in (("--callback-event", events), ("--callback-body", body)):
+            if given:
+                raise typer.BadParameter("it needs --callback URL", param_hint=option)
         return None
     from fleet_client import Callback
 
-    return Callback(url=url, events=[event.value for event in events])
+    return Callback(url=url, events=[event.value for event in events], body=body or CallbackBody.EVENT)

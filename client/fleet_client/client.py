@@ -131,7 +131,7 @@ class Client(ModelCalls, EmbeddingCalls):
         priority: "urgent", "high", "normal" or "low".
         deadline_s: the job expires when it has not ended so many seconds after the submit.
         retention_s: how long the server keeps the job after its end, with inputs and results; None: as it is set up.
-        callback: a URL that is told of the job's end by webhook, or a `Callback` with the events of your choice.
+        callback: a URL that is told of the job's end by webhook, or a `Callback` that says more.
         refuse_without_worker: rather `Unavailable` with the code "no-capable-worker" than a job that waits for a worker
         which can run it.
         idempotency_key: submitting the same again under the same key gives the first job, also when files had to be

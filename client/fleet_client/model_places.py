@@ -1,6 +1,6 @@
 """Where models are found: places on the net as one line of text, and the files of a folder.
 
-hf:org/name[@revision][#file]            github:owner/name[@ref]:path   github:owner/name[@ref]#asset
+hf:org/name[@revision][#file[,file...]]  github:owner/name[@ref]:path   github:owner/name[@ref]#asset
 https://host/model.onnx                  wheel:package==version#member[,member...]
 """
 
@@ -48,7 +48,9 @@ def place_of(text: str) -> Place:
 def _on_hub(rest: str) -> Place:
     before, _, file = rest.partition("#")
     repository, _, revision = before.partition("@")
-    body = {"repository": repository, "revision": revision or None, "onnx": file or None}
+    files = [name for name in file.split(",") if name]
+    which: dict[str, Any] = {"graphs": files} if len(files) > 1 else {"onnx": files[0] if files else None}
+    body = {"repository": repository, "revision": revision or None} | which
     return Place("hub", _given(body), _named(repository))
 
 

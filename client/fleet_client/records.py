@@ -83,10 +83,14 @@ class AttemptNote(Record):
 
 
 class Callback(Record):
-    """Who is to be told of a job by webhook, and of what: `job.started`, `job.succeeded`, ... By default of its end."""
+    """Who is to be told of a job by webhook, and of what: `job.started`, `job.succeeded`, ... By default of its end.
+
+    `body`: `event`, Fleet's own, or `runpod`, the job as RunPod's receivers read it.
+    """
 
     url: str
     events: list[str] = Field(default_factory=list)
+    body: str = "event"
 
 
 class Span(Record):

@@ -37,7 +37,8 @@ def _same_callback(recorded: Callback | None, sent: Mapping[str, Any] | None) ->
     if recorded is None or sent is None:
         return recorded is None and sent is None
     wanted = list(dict.fromkeys(sent.get("events", recorded.events)))
-    return _place(recorded.url) == _place(sent["url"]) and recorded.events == wanted
+    same = recorded.events == wanted and recorded.body == sent.get("body", "event")
+    return same and _place(recorded.url) == _place(sent["url"])
 
 
 def _place(url: str) -> tuple[object, ...]:

@@ -2,7 +2,7 @@
 -- Stores the job and, in the same statement, the words that it can be listed by (see job_pages.sql). Safe to repeat: the
 -- id is the caller's. With a key or inputs it is stored on conditions, which cost a fifth of the statement; where its
 -- tenant may have many jobs in the queue, they are counted.
-WITH {conditions} {counted} named AS (
+WITH {conditions} {counted} {contents} named AS (
     INSERT INTO job_word (tenant, word, job_id)
     SELECT %(tenant)s, word, %(id)s FROM unnest(%(words)s::text[]) AS word WHERE {allowed}
     ON CONFLICT DO NOTHING
@@ -57,6 +57,15 @@ ready AS MATERIALIZED (
 
 -- submit_allowed --
 (SELECT ok FROM complete) AND (%(idempotency_key)s::text IS NULL OR EXISTS (SELECT FROM claimed_key))
+
+-- submit_contents --
+-- Bytes of inputs that lie beside the row (see kept_inputs.sql).
+contents AS (
+    INSERT INTO job_input (job_id, number, content)
+    SELECT %(id)s, number, content
+      FROM unnest(%(kept_numbers)s::integer[], %(kept_contents)b::bytea[]) AS given (number, content) WHERE {allowed}
+    ON CONFLICT DO NOTHING
+),
 
 -- submit_counted --
 -- What its tenant has in the queue: jobs with a message, no further than the window and among the latest of all (more
@@ -164,6 +173,13 @@ UPDATE job
        expires_at = clock_timestamp() + retention_s * interval '1 second', lease_owner = NULL, lease_until = NULL
  WHERE id = %(id)s AND state = 'running' AND attempt = %(attempt)s
 RETURNING revision, cancel_requested, finished_at, expires_at, deleted_at
+
+-- finish_kept --
+-- The same of a job that has inputs beside its row: nobody reads them again, it is not run once more.
+WITH done AS ({finish}), read AS (
+    DELETE FROM job_input WHERE job_id = %(id)s AND EXISTS (SELECT FROM done)
+)
+SELECT * FROM done
 
 -- won_job --
 -- Did this attempt win? Asked after a finish without a row (its answer may have got lost), and before the objects of

@@ -14,6 +14,10 @@ class KeptParts:
     #: The attempt ends when so many parts have been kept.
     keeps_left: int | None = None
 
+    @property
+    def found(self) -> bool:
+        return bool(self.content)
+
     def read(self, name: str) -> bytes | None:
         return self.content.get(name)
 

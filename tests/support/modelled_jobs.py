@@ -34,7 +34,10 @@ START = datetime(2030, 1, 1, tzinfo=UTC)
 LEASE_S, KEY_TTL_S, GRACE_S = 30.0, 3600.0, 5.0
 KILLED = "killed by signal 9"
 QUEUES = ["cpu.bulk.high", "cpu.bulk.normal"]
-_TABLES = "job, job_part, job_word, idempotency, job_source, worker_death, webhook_delivery, webhook_try, job_stream"
+_TABLES = (
+    "job, job_part, job_input, job_word, job_stream, job_source, "
+    "idempotency, worker_death, webhook_delivery, webhook_try"
+)
 _CLOCK = """
 create schema frozen;
 create table frozen.clock (now timestamptz not null);

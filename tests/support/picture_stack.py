@@ -3,6 +3,8 @@
 import base64
 import io
 import shutil
+import signal
+import subprocess
 import zipfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -51,6 +53,16 @@ class PictureStack:
 
     door: Door
     site: Site
+    worker: "subprocess.Popen[bytes]"
+
+    @contextmanager
+    def standstill(self) -> Iterator[None]:
+        """Of the worker."""
+        self.worker.send_signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            self.worker.send_signal(signal.SIGCONT)
 
     def upload(self, name: str, content: bytes) -> str:
         """The upload's id."""
@@ -76,8 +88,8 @@ def picture_stack(settings: Settings, folder: Path, **changes: Any) -> Iterator[
     site.redirect("/round", f"{site.url}/round")
     reach = [ip_network(_REACH)]
     try:
-        with front_door(settings, max_wait_s=60, outward_allow_networks=reach, **changes) as door, worker:
+        with front_door(settings, max_wait_s=60, outward_allow_networks=reach, **changes) as door, worker as process:
             eventually(lambda: any(f"{MODEL}/1" in live.word.models for live in door.core.catalogue.workers()))
-            yield PictureStack(door, site)
+            yield PictureStack(door, site, process)
     finally:
         site.close()

@@ -56,6 +56,8 @@ class Classifier:
     def check_params(self, params: ClassificationParams) -> None:
         """Raises ValidationFailed `class-unknown`, `views-unsupported`."""
         check_views(self.feed.preprocess, params.augment)
+        if not params.class_mapping:
+            return
         known = {str(number) for number in range(self.classes)} | self._known
         for name in params.class_mapping:
             if name not in known:

@@ -20,9 +20,9 @@ def corners(boxes: Array) -> Array:
     return made
 
 
-def moved_apart(boxes: Array, classes: Array) -> Array:
-    """Boxes that overlap those of their own class alone."""
-    moved: Array = boxes + (classes.astype(np.float32) * np.float32(CLASS_OFFSET))[:, None]
+def moved_apart(boxes: Array, classes: Array, by: float = CLASS_OFFSET) -> Array:
+    """Boxes that overlap those of their own class alone; `by`: pixels a class."""
+    moved: Array = boxes + (classes.astype(np.float32) * np.float32(by))[:, None]
     return moved
 
 

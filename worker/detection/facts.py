@@ -62,6 +62,11 @@ class Facts:
         """Of the classes, from whichever says them first: model.yaml, the graph's metadata, the publisher's file."""
         return self._model.labels or self._written_names or _id2label(self.config)
 
+    @property
+    def names_noted(self) -> bool:
+        """Whether the file itself says what its classes are called."""
+        return self._written_names is not None
+
     @cached_property
     def probe(self) -> Mapping[str, Array]:
         """What the graph answers to a black picture of `size`. Raises as `model.run`."""

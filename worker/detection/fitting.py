@@ -59,11 +59,12 @@ def letterboxed(picture: Array, size: tuple[int, int], *, stride: int | None = N
     return Fitted(_laid(picture, inner, whole, left, top), frame)
 
 
-def cornered(picture: Array, size: tuple[int, int]) -> Fitted:
-    """As large as it fits, rounded down, at the top left, the rest grey: as YOLOX."""
+def cornered(picture: Array, size: tuple[int, int], *, nearest: bool = False) -> Fitted:
+    """As large as it fits, at the top left, the rest grey: as YOLOX, with sides rounded down, or to the nearest."""
     height, width = picture.shape[:2]
     gain = min(size[1] / height, size[0] / width)
-    inner = max(int(width * gain), 1), max(int(height * gain), 1)
+    whole = round if nearest else int
+    inner = max(whole(width * gain), 1), max(whole(height * gain), 1)
     return Fitted(_laid(picture, inner, size, 0, 0), Frame((width, height), size, (gain, gain)))
 
 

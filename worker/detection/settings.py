@@ -37,6 +37,8 @@ class DetectionSettings(TaskSettings):
     decoded: bool | None = None
     #: Of YOLOX before 0.1.1: fed RGB, normalised as ImageNet is.
     legacy: bool = False
+    #: Of YOLO-NAS trained on a dataset of one's own rather than COCO: super-gradients feeds it otherwise then.
+    own_data: bool = False
     #: Of DETR-likes with raw outputs: `sigmoid` (RT-DETR, D-FINE), or `softmax` with a last class for nothing (DETR).
     activation: Literal["sigmoid", "softmax"] | None = None
     #: Of CenterFace: the long side in pixels to which larger pictures are shrunk.

@@ -22,6 +22,9 @@ from worker.pictures.publisher import PublishedFiles, picture_recipe
 from worker.pictures.recipe import Recipe
 from worker.pictures.views import COUNTS, check_views, pieces_of, views_of
 
+#: Codes of what a graph says to pictures of a size that it does not take; memory that ran out says nothing of that.
+_OF_THE_GRAPH = frozenset({"inference-invalid-input", "inference-failed"})
+
 
 class ImageEmbedder:
     """Thread-safe. Made once per loaded model: `model.derived(ImageEmbedder)`."""
@@ -138,11 +141,16 @@ class ImageEmbedder:
         return _resized(own.recipe, height / fed[0], (height, width)) if self._any_size else None
 
     def _takes(self, preprocess: Preprocess, model: Model) -> bool:
-        """A graph may declare that it takes any size, and have learnt places of one."""
+        """A graph may declare that it takes any size, and have learnt places of one.
+
+        Raises as `model.batched`, but for what the graph itself has against the picture.
+        """
         black = np.zeros((*(preprocess.recipe.fed or self.feed.probe_size), 3), np.uint8)
         try:
             self.run(self.feed.numbers([black], preprocess), model)
-        except ModelError:
+        except ModelError as error:
+            if error.code not in _OF_THE_GRAPH:
+                raise
             return False
         return True
 

@@ -21,6 +21,7 @@ from worker.engine.graph_tensors import graph_notes
 from worker.engine.model_folder import ModelVersion
 from worker.engine.run_watch import RunWatch, Unwatched
 from worker.engine.session import Session, SessionSetup
+from worker.engine.shared_files import SharedFiles
 from worker.engine.weighing import CHILD_BYTES, weigh
 from worker.stop import StopToken
 
@@ -106,6 +107,10 @@ class LoadedModel:
         if instances or self.session.provider in GPU_PROVIDERS:
             return instances or 1
         return max(1, usable_cpus() // (self.setup.intra_op_threads or usable_cpus()))
+
+    @cached_property
+    def shared(self) -> SharedFiles:
+        return SharedFiles(self.version.folder.parent)
 
     def for_run(self, stop: StopToken, priority: Priority = Priority.NORMAL) -> "RunnableModel":
         """The model as one run sees it: its calls end when the run's token is set, and wait by its priority."""

@@ -134,7 +134,7 @@ class Workshop:
             "wish": {
                 "version": row.version,
                 "note": fetched.note,
-                "graph": fetched.graph,
+                "graphs": list(fetched.graphs),
                 "manifest": row.manifest,
                 "labels": dict(fetched.labels) or None,
             },

@@ -32,7 +32,8 @@ class Wish:
 
     version: int
     note: str
-    graph: str | None = None
+    #: Those that were asked for, of one folder; none: as it is found.
+    graphs: Sequence[str] = ()
     manifest: dict[str, Any] | None = None
     labels: dict[int, str] | None = None
 
@@ -42,12 +43,12 @@ def lay_out(came: Path, folder: Path, wish: Wish) -> str:
 
     Raises ModelError `graph-missing`, `graph-ambiguous`, `manifest-invalid`, and what a scan of the graph raises.
     """
-    root = came if wish.graph is not None else _unwrapped(came)
+    root = came if wish.graphs else _unwrapped(came)
     target = folder / str(wish.version)
     target.mkdir(parents=True)
     found = _version_folder(root, wish.version)
     several = _takes_several(root, wish)
-    if found is not None and wish.graph is None:
+    if found is not None and not wish.graphs:
         told = f"version {found.name} of a model's folder"
         graphs = _graphs(found, wish, several=several)
         _move(found, target)
@@ -57,7 +58,7 @@ def lay_out(came: Path, folder: Path, wish: Wish) -> str:
                 shutil.rmtree(other)
         _move(root, folder)
     else:
-        graphs = _graphs(root, wish, several=several) if wish.graph is None else [came / wish.graph]
+        graphs = _asked(came, wish, several=several) if wish.graphs else _graphs(root, wish, several=several)
         listed = ", ".join(graph.relative_to(root).as_posix() for graph in graphs)
         told = f"the graph{'s' if len(graphs) > 1 else ''} {listed} and what came with {'them' if several else 'it'}"
         beside = graphs[0].parent
@@ -81,6 +82,17 @@ def _takes_several(root: Path, wish: Wish) -> bool:
     """Whether the task that is named, by the request or by what came, may have several graphs."""
     fields = (_read(root / MANIFEST_NAME) or {}) | (wish.manifest or {})
     return takes_several(find_tasks().get(str(fields.get("task"))))
+
+
+def _asked(came: Path, wish: Wish, *, several: bool) -> list[Path]:
+    if len(wish.graphs) > 1 and not several:
+        raise ModelError(
+            f"{', '.join(wish.graphs)} cannot be one version: nothing names a task that takes several graphs. Name it "
+            "as `task` in the manifest, or ask for one of them",
+            code="graph-ambiguous",
+            graphs=list(wish.graphs),
+        )
+    return [came / graph for graph in wish.graphs]
 
 
 def _graphs(root: Path, wish: Wish, *, several: bool) -> list[Path]:

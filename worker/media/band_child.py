@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from worker.media.band_decode import spill
-from worker.media.confined import caught, confine, serve
+from worker.media.confined import caught, confine, serve, wanted
 from worker.media.limits import Admit
 from worker.media.picture_limits import PictureLimits
 
@@ -31,7 +31,7 @@ def _answer(request: dict[str, Any], ask: Admit, into: int) -> dict[str, Any]:
         seconds=limits.max_seconds,
     )
     return caught(
-        lambda: {"spilled": spill(Path(request["path"]), limits, request["alpha"], ask, into)},
+        lambda: {"spilled": spill(Path(request["path"]), limits, request["alpha"], ask, into, wanted=wanted)},
         "the picture does not fit into the memory set aside for a band of it",
     )
 

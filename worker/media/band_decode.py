@@ -46,11 +46,13 @@ _FORMS_OF_PNG = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}
 _PNG_BEGIN = 8
 
 
-def spill(path: Path, limits: PictureLimits, alpha: Alpha, ask: Admit, into: int) -> dict[str, Any]:
+def spill(
+    path: Path, limits: PictureLimits, alpha: Alpha, ask: Admit, into: int, *, wanted: Callable[[], None]
+) -> dict[str, Any]:
     """Writes uint8 [height, width, 3], upright RGB, to the open file `into` -> {"width", "height", "about"}.
 
-    limits: those of pictures in tiles. Raises an InputError as `decode_picture` does, UnsupportedMedia `not-in-bands`
-    or `bands-unavailable`, and OSError when the disk is full.
+    limits: those of pictures in tiles. wanted: called at each band; ends the work by raising. Raises an InputError
+    as `decode_picture` does, UnsupportedMedia `not-in-bands` or `bands-unavailable`, and OSError when the disk is full.
     """
     limits.check_file(path.stat().st_size)
     with path.open("rb") as file, opened(file, limits) as image:
@@ -72,6 +74,7 @@ def spill(path: Path, limits: PictureLimits, alpha: Alpha, ask: Admit, into: int
     bands = (np.asarray(as_rgb(band, alpha)) for band in stored)
     top = 0
     while group := list(islice(bands, together)):
+        wanted()
         band = group[0] if len(group) == 1 else np.concatenate(group)
         _write(into, band, top, height, orientation)
         top += len(band)

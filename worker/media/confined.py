@@ -9,6 +9,7 @@ import errno
 import json
 import os
 import resource
+import select
 import sys
 import traceback
 from collections.abc import Callable
@@ -56,6 +57,15 @@ def _ask(answers: TextIO, what: str, memory_bytes: int, scratch_bytes: int) -> N
     if not sys.stdin.readline():
         sys.exit()
     limit_growth(memory_bytes + _SLACK_BYTES)
+
+
+def wanted() -> None:
+    """Ends this process when the worker is gone: called during long work, in which nothing is read or said."""
+    end = select.poll()
+    # No events but the one that is always told: that nobody holds the other end any more.
+    end.register(0, 0)
+    if end.poll(0):
+        sys.exit()
 
 
 def caught(work: Callable[[], dict[str, Any]], too_large: str) -> dict[str, Any]:

@@ -5,13 +5,11 @@ from typing import Any
 
 import orjson
 
-from fleet.job_items import ITEMS_NAME
+from fleet.job_items import ITEMS_NAME, MAX_INLINE_BYTES
 from worker.contract import Encoded, EncodedFile
 from worker.media.strict import strict
 from worker.pictures.answers import ItemAnswers, item_of
 
-#: Of the answer or the list in the record, which is read by the page; longer ones are artifacts.
-_MAX_INLINE_BYTES = 256 * 1024
 #: The artifact of a long answer to one picture.
 _RESULT_NAME = "result.json"
 
@@ -30,9 +28,9 @@ def encode_items(outcome: ItemAnswers, folder: Path) -> Encoded:
     counts = {"count": len(outcome.answers), "succeeded": len(outcome.answers) - failed, "failed": failed}
     result: dict[str, Any] = counts | outcome.facts
     lines = [orjson.dumps(item_of(answer)) for answer in outcome.answers]
-    if sum(map(len, lines)) <= _MAX_INLINE_BYTES:
+    if sum(map(len, lines)) <= MAX_INLINE_BYTES:
         return Encoded(result | {"items": [orjson.loads(line) for line in lines]}, previews)
-    path = folder / ITEMS_NAME
+    path = _made(folder) / ITEMS_NAME
     with path.open("wb") as file:
         file.writelines(line + b"\n" for line in lines)
     listed = EncodedFile(ITEMS_NAME, path, "application/jsonl")
@@ -41,9 +39,9 @@ def encode_items(outcome: ItemAnswers, folder: Path) -> Encoded:
 
 def _alone(result: dict[str, Any], files: list[EncodedFile], folder: Path) -> Encoded:
     content = orjson.dumps(result)
-    if len(content) <= _MAX_INLINE_BYTES:
+    if len(content) <= MAX_INLINE_BYTES:
         return Encoded(result, files)
-    path = folder / _RESULT_NAME
+    path = _made(folder) / _RESULT_NAME
     path.write_bytes(content)
     short = {name: value for name, value in result.items() if not isinstance(value, list)}
     whole = EncodedFile(_RESULT_NAME, path, "application/json")
@@ -56,8 +54,14 @@ def _previews(outcome: ItemAnswers, folder: Path) -> list[EncodedFile]:
     for answer in outcome.answers:
         if answer.preview_png is None:
             continue
-        path = folder / (f"preview-{answer.index}.png" if outcome.many else "preview.png")
+        path = _made(folder) / (f"preview-{answer.index}.png" if outcome.many else "preview.png")
         path.write_bytes(answer.preview_png)
         answer.result = (answer.result or {}) | {"preview": path.name}
         files.append(EncodedFile(path.name, path, "image/png"))
     return files
+
+
+def _made(folder: Path) -> Path:
+    """Small jobs need none."""
+    folder.mkdir(mode=0o700, exist_ok=True)
+    return folder

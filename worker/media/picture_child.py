@@ -1,6 +1,7 @@
 """The process that decodes pictures: `python -m worker.media.picture_child N`, started by pictures.py.
 
-Pixels go back through the open file of descriptor N, in memory, which is written anew for each picture.
+Pixels go back through the open file of descriptor N, in memory, which is written anew for each picture. Where the
+request has no path, it begins with the picture's own bytes.
 """
 
 import os
@@ -48,13 +49,21 @@ def _answer(request: dict[str, Any], ask: Admit, back: int) -> dict[str, Any]:
             ask(what, peak_bytes, 0)
 
     def work() -> dict[str, Any]:
-        decoded = decode_picture(Path(request["path"]), limits, request["alpha"], admit)
+        given = Path(request["path"]) if "path" in request else _read(back, request["content"])
+        decoded = decode_picture(given, limits, request["alpha"], admit)
         height, width = decoded.pixels.shape[:2]
         _write(back, decoded.pixels.data.cast("B"))
         return {"decoded": {"width": width, "height": height, "about": decoded.about}}
 
     told = caught(work, "the picture does not fit into the memory set aside for decoding")
     return told | {"reusable": "decoded" in told or told.get("fault", {}).get("code") in _HARMLESS}
+
+
+def _read(file: int, size: int) -> bytes:
+    content = b""
+    while len(content) < size:
+        content += os.pread(file, size - len(content), len(content))
+    return content
 
 
 def _write(file: int, pixels: memoryview) -> None:

@@ -3,6 +3,7 @@
 Runs in the decoding child (picture_child.py); works in any process.
 """
 
+import io
 import struct
 import warnings
 import zlib
@@ -46,12 +47,15 @@ class DecodedPicture:
 
 
 def decode_picture(
-    path: Path, limits: PictureLimits, alpha: Alpha = "white", ask: Ask = lambda what, peak: None
+    given: Path | bytes, limits: PictureLimits, alpha: Alpha = "white", ask: Ask = lambda what, peak: None
 ) -> DecodedPicture:
-    """Raises an InputError with a stable code; the table is in docs/how-to/classify-pictures.md."""
-    size = path.stat().st_size
+    """`given` is the file, or what is in it.
+
+    Raises an InputError with a stable code; the table is in docs/how-to/classify-pictures.md.
+    """
+    size = len(given) if isinstance(given, bytes) else given.stat().st_size
     limits.check_file(size)
-    with path.open("rb") as file:
+    with io.BytesIO(given) if isinstance(given, bytes) else given.open("rb") as file:
         return _decoded(file, size, limits, alpha, ask)
 
 

@@ -19,9 +19,11 @@ from fleet.errors import InputTooLarge, UnsupportedMedia, ValidationFailed
 from worker.contract import Array, Picture, Source
 from worker.media.archive import check_directory, files_of, is_litter, reading_zip
 from worker.media.child import Child, Children, crashed, raise_fault
+from worker.media.limits import Admit as AdmitDecoding
 from worker.media.payload import CHUNK_BYTES
 from worker.media.picture_limits import PictureLimits
 from worker.media.picture_pixels import Alpha
+from worker.media.placed import placed
 from worker.media.sniff import HEAD_BYTES, Format, sniff
 from worker.media.spilled import Spill
 from worker.pictures.items import Admit, Item, Pictures
@@ -71,14 +73,14 @@ class PictureReader:
         asked = _Asked(alpha, tiled)
         many = len(sources) > 1 or any(source.listed for source in sources)
         for source in sources:
-            if source.fault is None and _is_zip(source.path):
+            if source.fault is None and _is_zip(source):
                 many = True
-                items += self._members(source.path, asked)
+                items += self._members(placed(source).path, asked)
             else:
                 items.append(Item(source.name, partial(self._read, source, asked)))
         if not items:
             raise ValidationFailed("there is no picture: the inputs hold no files", code="no-pictures")
-        present = sum(source.path.stat().st_size for source in sources if source.fault is None)
+        present = sum(source.path.stat().st_size for source in sources if source.fault is None and source.path.exists())
         return Pictures(items, many, present)
 
     def _members(self, path: Path, asked: "_Asked") -> list[Item]:
@@ -97,28 +99,31 @@ class PictureReader:
     ) -> Picture:
         with tempfile.NamedTemporaryFile(dir=self._scratch, prefix="picture-") as file:
             _inflate(archive, entry, cast(BinaryIO, file), self._limits)
-            path = Path(file.name)
-            if _is_zip(path):
+            source = Source(Path(file.name), entry.filename, "")
+            if _is_zip(source):
                 raise UnsupportedMedia(
                     "the entry of the zip is itself a zip: zip plain pictures", code="nested-archive"
                 )
-            return replace(self._picture(path, asked, admit, check), name=entry.filename)
+            return self._picture(source, asked, admit, check)
 
     def _read(self, source: Source, asked: "_Asked", admit: Admit, check: Check) -> Picture:
         if source.fault is not None:
             raise source.fault
-        return replace(self._picture(source.path, asked, admit, check), name=source.name)
+        return self._picture(source, asked, admit, check)
 
-    def _picture(self, path: Path, asked: "_Asked", admit: Admit, check: Check) -> Picture:
+    def _picture(self, source: Source, asked: "_Asked", admit: Admit, check: Check) -> Picture:
         try:
-            return self._decoded(path, asked.alpha, admit, check)
+            picture = self._decoded(source, asked.alpha, admit, check)
         except InputTooLarge as error:
             if not asked.tiled or not self._limits.max_tiled_pixels or error.code not in _TOO_LARGE:
                 raise
-        return Spill(self._limits.tiled(), self._scratch).read(path, asked.alpha, admit, check)
+            spill = Spill(self._limits.tiled(), self._scratch)
+            picture = spill.read(placed(source).path, asked.alpha, admit, check)
+        return replace(picture, name=source.name)
 
-    def _decoded(self, path: Path, alpha: Alpha, admit: Admit, check: Check) -> Picture:
-        request = {"path": str(path), "alpha": alpha, "limits": asdict(self._limits)}
+    def _decoded(self, source: Source, alpha: Alpha, admit: Admit, check: Check) -> Picture:
+        where = {"path": str(source.path)} if source.content is None else {"content": source.content}
+        request = {**where, "alpha": alpha, "limits": asdict(self._limits)}
         answer, pixels = self._children.ask(
             request,
             self._limits.max_seconds,
@@ -142,7 +147,7 @@ class PictureReader:
 
 
 class _PictureChild(Child):
-    """With a file in memory that it writes pixels to: handing them over costs one copy."""
+    """With a file in memory that it writes pixels to, and reads few bytes from: handing them over costs one copy."""
 
     def __init__(self, scratch: Path) -> None:
         self._pixels = _file_in_memory(scratch)
@@ -153,6 +158,15 @@ class _PictureChild(Child):
         if self._pixels >= 0:
             os.close(self._pixels)
             self._pixels = -1
+
+    def ask(self, request: dict[str, Any], limit_s: float, check: Check, admit: AdmitDecoding) -> dict[str, Any]:
+        content = request.get("content")
+        if content is not None:
+            view, at = memoryview(content), 0
+            while at < len(view):
+                at += os.pwrite(self._pixels, view[at:], at)
+            request = {**request, "content": len(content)}
+        return super().ask(request, limit_s, check, admit)
 
     def pixels(self, width: int, height: int) -> Array:
         """uint8 [height, width, 3], as last written. Raises InputError `decoder-crashed` when there are fewer."""
@@ -175,8 +189,10 @@ def _file_in_memory(scratch: Path) -> int:
         return os.dup(file.fileno())
 
 
-def _is_zip(path: Path) -> bool:
-    with path.open("rb") as file:
+def _is_zip(source: Source) -> bool:
+    if source.content is not None:
+        return sniff(source.content[:HEAD_BYTES]) is Format.ZIP
+    with source.path.open("rb") as file:
         return sniff(file.read(HEAD_BYTES)) is Format.ZIP
 
 

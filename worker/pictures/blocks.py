@@ -16,14 +16,14 @@ _FORM = f"items 1, {BLOCK} each"
 class Blocks:
     """Used by one thread. Answers come in the order of `missing`."""
 
-    def __init__(self, progress: Progress, count: int) -> None:
-        """Reads what earlier attempts have kept. Raises RunStopped, DependencyError."""
+    def __init__(self, progress: Progress, count: int, hinges_on: str = "") -> None:
+        """Reads what earlier attempts have kept, where it hinged on the same. Raises RunStopped, DependencyError."""
         self._count = count
         self._answers: dict[int, Answer] = {}
         #: Of the lines that earlier attempts have kept.
         self.kept_bytes = 0
         # A job of few is done before anybody could look.
-        self._parts = progress.parts(_FORM) if count > BLOCK else None
+        self._parts = progress.parts(f"{_FORM} {hinges_on}") if count > BLOCK else None
         if self._parts is not None:
             for block in range(-(-count // BLOCK)):
                 lines = self._parts.read(block_name(block)) or b""

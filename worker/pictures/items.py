@@ -76,12 +76,14 @@ def each(
     answer_bytes: int = 0,
     held: Callable[[Picture], int] | None = None,
     in_turn: bool = False,
+    hinges_on: str = "",
 ) -> ItemAnswers:
     """Calls `one` for each picture, several at a time where there are many.
 
     run_bytes: memory that one call of `one` takes besides the picture: the model's `run_bytes`, and large arrays.
     answer_bytes: what each answer takes until the end of the job; 0: that is counted as they come.
     held: what it takes of a certain picture besides. in_turn: one at a time, for a `one` that has several threads.
+    hinges_on: what decides the answers besides params and model, such as a setting of the worker.
 
     Raises the InputError of the only picture, and whatever is not the fault of a picture: ModelError, RunStopped,
     DependencyError.
@@ -108,7 +110,8 @@ def each(
 
     if not pictures.many:
         return ItemAnswers([answered(0, progress.stage)], many=False)
-    answers = _side_by_side(pictures.items, lanes, answered, progress, None if answer_bytes else ledger)
+    blocks = Blocks(progress, len(pictures.items), hinges_on)
+    answers = _side_by_side(pictures.items, lanes, answered, progress, blocks, ledger=None if answer_bytes else ledger)
     return ItemAnswers(answers, many=True)
 
 
@@ -117,6 +120,8 @@ def _side_by_side(
     lanes: int,
     answered: Callable[[int, Stages], Answer],
     progress: Progress,
+    blocks: Blocks,
+    *,
     ledger: Ledger | None,
 ) -> list[Answer]:
     """ledger: of what the answers take; None where that is known before."""
@@ -141,7 +146,6 @@ def _side_by_side(
             answer, held = tried(index, turns.alone())
         return answer, held
 
-    blocks = Blocks(progress, len(items))
     growth = _OBJECTS_TO_JSON * blocks.kept_bytes
     with progress.stage(Stage.INFER), ThreadPoolExecutor(lanes, "pictures") as pool:
         try:

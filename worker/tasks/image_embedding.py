@@ -38,6 +38,13 @@ class ImageEmbedding:
         """Raises ValidationFailed for what is wrong with params, ModelError, and the only picture's fault."""
         embedder = model.derived(ImageEmbedder)
         _check_words(params, embedder)
+        if params.labels is not None and not media.items:
+            raise fault(
+                "labels are for pictures to be told apart by, and the job has none: send pictures with them, or leave "
+                "`labels` out and ask for vectors of words as `texts`",
+                code="labels-without-pictures",
+                where="#/params/labels",
+            )
         with progress.stage(Stage.PREPARE):
             embedder.check_params(params, model)
             labels = labels_of(params, model)

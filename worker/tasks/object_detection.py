@@ -73,6 +73,7 @@ class ObjectDetection:
             run_bytes=looking.lanes * run_bytes,
             held=looking.held,
             in_turn=not looking.plain,
+            hinges_on=f"confidence {self._confidence}",
         )
 
     def check(self, model: Model) -> Iterator[str]:

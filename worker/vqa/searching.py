@@ -85,7 +85,7 @@ class _Item:
         length = len(self.running[0][1]) + 1
         sums = (chances + np.asarray([score for score, _ in self.running], np.float32)[:, None]).reshape(-1)
         beams = self.search.num_beams
-        best = np.argsort(-sums, kind="stable")[: 2 * beams]
+        best = largest(sums, 2 * beams)
         parents, words = best // chances.shape[1], best % chances.shape[1]
         going = []
         for rank, (parent, word, place) in enumerate(zip(parents, words, best, strict=True)):
@@ -152,6 +152,19 @@ def _parted(chances: Array, items: Sequence[_Item]) -> Iterator[tuple[_Item, int
     for item in items:
         yield item, first, chances[first : first + len(item.running)]
         first += len(item.running)
+
+
+def largest(numbers: Array, count: int) -> Array:
+    """Places of the `count` largest numbers, the largest first, and of equal ones the first: float32 [n] -> int64.
+
+    Few of the words are sorted: a vocabulary has tens of thousands. None of the numbers may be NaN.
+    """
+    if count < len(numbers):
+        least = np.partition(numbers, -count)[-count]
+        places = np.flatnonzero(numbers >= least)
+    else:
+        places = np.arange(len(numbers))
+    return places[np.argsort(-numbers[places], kind="stable")][:count]
 
 
 def log_softmax(logits: Array) -> Array:

@@ -159,6 +159,7 @@ class TestWaysIn:
         [
             ("github", {"repository": "owner/thing", "ref": "v1", "asset": "m.onnx"}, "github", "thing"),
             ("hub", {"repository": "org/model", "onnx": "onnx/model.onnx"}, "hub", "model"),
+            ("hub", {"repository": "org/model", "graphs": ["onnx/a.onnx", "onnx/b.onnx"]}, "hub", "model"),
             ("url", {"name": "a", "url": "https://example.org/m.onnx?key=secret"}, "url", "a"),
             ("wheel", {"name": "a", "package": "p==1.0", "members": {"p/m.onnx": "model.onnx"}}, "wheel", "a"),
             (
@@ -177,6 +178,8 @@ class TestWaysIn:
         assert "secret" not in answer.text
         held = claimed(door.core.models.records)
         assert (held.name, held.source.kind) == (name, kind)
+        if held.source.kind == "hub":
+            assert (held.source.onnx, held.source.graphs) == (body.get("onnx"), body.get("graphs", []))
         if held.source.kind == "trained":
             assert held.source.class_mapping == {0: "cat", 1: "dog"}
         if held.source.kind == "url":
@@ -192,6 +195,10 @@ class TestWaysIn:
             ("github", {"repository": "owner/thing", "path": "a", "asset": "b"}),
             ("github", {"repository": "owner/thing", "path": "../a"}),
             ("hub", {"repository": "model"}),
+            ("hub", {"repository": "org/model", "onnx": "a.onnx", "graphs": ["b.onnx", "c.onnx"]}),
+            ("hub", {"repository": "org/model", "graphs": ["a.onnx", "onnx/b.onnx"]}),
+            ("hub", {"repository": "org/model", "graphs": ["a.onnx", "a.onnx"]}),
+            ("hub", {"repository": "org/model", "graphs": ["../a.onnx"]}),
             ("wheel", {"name": "a", "package": "p", "members": {"a": "b"}}),
         ],
     )

@@ -1,6 +1,7 @@
 """Pictures in a request: base64 with and without a data URI, large ones, and URLs that a worker is to go to."""
 
 import base64
+import hashlib
 from collections.abc import Iterator
 from ipaddress import ip_network
 from typing import Any
@@ -9,6 +10,7 @@ import httpx
 import pytest
 
 from fleet.contracts import MediaKind, ResultKind
+from fleet.kept_inputs import KeptInputs
 from tests.support.front_door import Door, card, front_door
 from tests.support.servers import Servers
 
@@ -58,28 +60,44 @@ def test_a_media_type_that_is_said_outranks_that_of_the_uri(picture_door: Door) 
     assert stored(picture_door, send(picture_door, given))[0].inline.media_type == "image/webp"
 
 
-def test_a_large_picture_becomes_an_upload_of_its_job(picture_door: Door) -> None:
+@pytest.mark.parametrize("model", ["picture", "text"])
+def test_more_bytes_lie_in_the_record_beside_the_job(picture_door: Door, model: str) -> None:
     content = bytes(range(256)) * 1000
+    given = {"data": f"data:image/jpeg;base64,{base64_of(content)}", "name": "a.jpg"}
+    answer = send(picture_door, given, model=model)
+    (found,) = stored(picture_door, answer)
+    assert (found.kept.size, found.kept.name, found.kept.media_type) == (256_000, "a.jpg", "image/jpeg")
+    assert found.kept.sha256 == hashlib.sha256(content).hexdigest()
+    (shown,) = answer.json()["inputs"]
+    assert (shown["name"], shown["size"], shown["sha256"]) == ("a.jpg", 256_000, found.kept.sha256)
+    job_id = picture_door.id(answer.json()["id"])
+    assert KeptInputs(picture_door.core.database).contents(job_id, {0: found.kept}) == {0: content}
+
+
+def test_a_large_picture_becomes_an_upload_of_its_job(picture_door: Door) -> None:
+    content = bytes(range(256)) * 5000
     found = stored(picture_door, send(picture_door, {"data": f"data:image/jpeg;base64,{base64_of(content)}"}))[0]
-    assert (found.object.size, found.object.media_type) == (256_000, "image/jpeg")
+    assert (found.object.size, found.object.media_type) == (1_280_000, "image/jpeg")
     assert found.object.key.startswith("uploads/default/")
     assert b"".join(picture_door.core.objects.stream(found.object)) == content
     deletion = picture_door.http.delete(f"/api/v1/uploads/{found.object.key.split('/')[2]}")
     assert (deletion.status_code, deletion.json()["code"]) == (409, "upload-in-use")
 
 
-def test_of_many_small_pictures_the_row_takes_some(picture_door: Door) -> None:
+def test_of_many_pictures_the_row_takes_some_and_the_record_more(picture_door: Door) -> None:
     """A page of two hundred rows is read at once."""
-    small = {"data": base64_of(bytes(60_000))}
-    found = stored(picture_door, send(picture_door, *[small] * 10))
-    assert [item.inline is not None for item in found] == [True] * 8 + [False] * 2
-    answer = send(picture_door, *[small] * 10, model="text")
+    small, larger = {"data": base64_of(bytes(60_000))}, {"data": base64_of(bytes(900_000))}
+    found = stored(picture_door, send(picture_door, *[small] * 9, *[larger] * 5))
+    where = ["row" if item.inline else "beside" if item.kept else "object" for item in found]
+    assert where == ["row"] * 8 + ["beside"] * 5 + ["object"]
+    answer = send(picture_door, *[larger] * 5, model="text")
     assert (answer.status_code, answer.json()["code"]) == (413, "input-too-large")
 
 
-def test_what_is_no_picture_stays_small(picture_door: Door) -> None:
-    answer = send(picture_door, {"data": base64_of(bytes(70_000))}, model="text")
+def test_what_is_no_picture_and_larger_is_uploaded_first(picture_door: Door) -> None:
+    answer = send(picture_door, {"data": base64_of(bytes(1024 * 1024 + 1))}, model="text")
     assert (answer.status_code, answer.json()["code"]) == (413, "input-too-large")
+    assert "1,048,577 (POST /api/v1/uploads)" in answer.json()["detail"]
 
 
 @pytest.mark.parametrize(

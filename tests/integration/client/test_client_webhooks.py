@@ -60,6 +60,15 @@ def test_a_job_submitted_with_a_url_tells_of_its_end(door: Door, fleet: Client, 
     delivered(fleet, job.id, 2)
 
 
+def test_a_receiver_of_runpods_gets_the_job_in_runpods_form(door: Door, fleet: Client, server: Receiver) -> None:
+    wanted = Callback(url=server.url(), body="runpod")
+    job = fleet.submit(None, [b"hello"], model="text", callback=wanted)
+    assert job.record.callback == Callback(url=server.url(), events=ENDINGS, body="runpod")
+    door.run(job.id)
+    (told,) = server.wait_for(1)
+    assert (told.headers["content-type"], json.loads(told.body)["status"]) == ("application/json", "COMPLETED")
+
+
 def test_deliveries_are_listed_over_all_pages(door: Door, fleet: Client, server: Receiver) -> None:
     wanted = Callback(url=server.url(), events=["job.cancelled"])
     jobs = [fleet.submit(None, [b"hello"], model="text", callback=wanted).cancel() for _ in range(5)]
@@ -75,7 +84,8 @@ def test_a_callback_is_part_of_what_a_key_stands_for(fleet: Client) -> None:
     assert fleet.submit(None, [big], model="text", callback=url, idempotency_key="k").id == first.id
     for spelled in ("HTTPS://Receiver.example:443/hook", Callback(url=url, events=[*ENDINGS, *ENDINGS])):
         assert fleet.submit(None, [big], model="text", callback=spelled, idempotency_key="k").id == first.id
-    for other in (None, url + "2", "https://[", Callback(url=url, events=["job.failed"])):
+    others = Callback(url=url, events=["job.failed"]), Callback(url=url, body="runpod")
+    for other in (None, url + "2", "https://[", *others):
         with pytest.raises(InvalidRequest) as refused:
             fleet.submit(None, [big], model="text", callback=other, idempotency_key="k")
         assert refused.value.code == "idempotency-key-reused"
@@ -98,9 +108,11 @@ def test_the_command_submits_lists_shows_and_replays(
     (tmp_path / "in.txt").write_text("hello")
     submit = ["submit", "text-embedding", str(tmp_path / "in.txt"), "-m", "text", "--no-wait"]
     capsys.readouterr()
-    job = said(*submit, "--callback", server.url(), "--callback-event", "job.succeeded").split()[-1]
+    callback = ["--callback", server.url(), "--callback-event", "job.succeeded", "--callback-body", "runpod"]
+    job = said(*submit, *callback).split()[-1]
     door.run(job)
     (told,) = server.wait_for(1)
+    assert told.json["status"] == "COMPLETED"
     delivered(fleet, job)
 
     def shown(*arguments: str) -> str:
@@ -117,5 +129,6 @@ def test_the_command_submits_lists_shows_and_replays(
     assert fleet.webhook_secrets()[0] in shown("secret")
     assert told.id in shown("replay", told.id)
     server.wait_for(2)
-    assert run([*submit, "--callback-event", "job.failed"]) == 2
+    for option, value in (("--callback-event", "job.failed"), ("--callback-body", "runpod")):
+        assert run([*submit, option, value]) == 2
     assert run(["webhooks", "show", "msg_x"]) == 3

@@ -51,7 +51,7 @@ def test_the_schema_is_the_sum_of_the_migrations(empty: str, servers: Servers) -
             "job", "job_source", "idempotency", "upload", "model_card", "worker", "worker_death",
             "webhook_delivery", "webhook_try", "record_identity", "job_word", "service_time", "traffic",
             "model_version", "model_alias", "model_desire", "model_house", "model_usage",
-            "job_part", "job_stream",
+            "job_part", "job_stream", "job_input",
         }  # fmt: skip
 
 

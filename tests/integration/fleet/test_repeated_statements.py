@@ -5,11 +5,12 @@ from typing import Any
 
 import pytest
 
-from fleet.contracts import JobState
+from fleet.contracts import JobInput, JobState
 from fleet.database import Database, Row
 from fleet.errors import Conflict, CorruptInput
 from fleet.job_values import Ending
 from fleet.jobs import JobStore
+from fleet.kept_inputs import described
 from fleet.objects import ObjectStore
 from fleet.parts import PartStore
 from fleet.settings import Settings
@@ -19,9 +20,9 @@ NOTHING = Ending({}, None)
 
 
 class Repeating(Database):
-    def run(self, statement: str, parameters: Mapping[str, Any] | None = None) -> list[Row]:
-        super().run(statement, parameters)
-        return super().run(statement, parameters)
+    def run(self, statement: str, parameters: Mapping[str, Any] | None = None, *, binary: bool = False) -> list[Row]:
+        super().run(statement, parameters, binary=binary)
+        return super().run(statement, parameters, binary=binary)
 
 
 @pytest.fixture
@@ -38,6 +39,16 @@ def test_a_retry_by_hand_that_is_repeated_is_one_retry(jobs: JobStore) -> None:
     with pytest.raises(Conflict) as refused:
         jobs.retry(job.id, "default")
     assert refused.value.code == "job-not-ended"
+
+
+def test_a_success_that_is_told_twice_is_the_success_of_a_job_with_inputs_beside_it(jobs: JobStore) -> None:
+    inputs = [JobInput(kept=described(b"abc", None, "image/png"))]
+    job = jobs.submit(new_job(inputs=inputs, kept={0: b"abc"})).job
+    claim = jobs.claim(job.id, "w", 30.0)
+    assert claim is not None
+    ended = jobs.finish(claim.job, result={"a": 1}, artifacts=[], inputs=inputs, ending=NOTHING)
+    assert ended is not None
+    assert (ended.state, ended.result, ended.inputs) == (JobState.SUCCEEDED, {"a": 1}, inputs)
 
 
 def test_a_run_whose_statements_are_repeated_is_one_attempt(jobs: JobStore) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from onnx import helper
 
 from fleet.catalogue import Catalogue
@@ -17,6 +18,7 @@ from fleet.settings import Settings
 from tests.support.file_server import Site, hub
 from tests.support.graphs import graph, scale_graph, with_external_data
 from tests.support.house import TestHouse, house
+from tests.support.image_embedders import unpacked
 from tests.support.triton_repository import identity
 from tests.support.waiting import eventually
 from worker.device import prove_device
@@ -167,6 +169,20 @@ def test_a_model_of_the_hub_is_brought_in_after_its_connection_broke(
     assert [seen.headers.get("range") for seen in server.asked(path)] == [None, "bytes=100000-"]
     with Database(settings.database_dsn) as database:
         assert Catalogue(database).get("it").card.labels == {0: "cat"}
+
+
+def test_several_graphs_of_the_hub_become_one_version(
+    settings: Settings, home: TestHouse, server: Site, tmp_path: Path
+) -> None:
+    clip = unpacked("clip-towers", tmp_path)
+    files = {path.name: path.read_bytes() for path in clip.glob("*.json")} | {"onnx/other.onnx": b"no graph"}
+    hub(server, "org/clip", files | {f"onnx/{path.name}": path.read_bytes() for path in clip.glob("1/*.onnx")})
+    source = OnHub(repository="org/clip", graphs=["onnx/vision.onnx", "onnx/text.onnx"])
+    manifest = yaml.safe_load((clip / "model.yaml").read_text("utf-8"))
+    with importing(settings, tmp_path / "w", hf_endpoint=server.url):
+        row = home.wait(home.ask("clip", source, manifest=manifest), within_s=180)
+    assert row.state == "ready", row.error
+    assert {file.path for file in row.files if file.path.endswith(".onnx")} == {"1/vision.onnx", "1/text.onnx"}
 
 
 def test_a_users_url_into_a_private_network_is_refused_though_the_hub_is_there(

@@ -135,7 +135,7 @@ def test_the_summary_tells_what_became_of_the_jobs(stack: PictureStack) -> None:
     before = stack.door.http.get(f"{API}/metrics/summary").json()
     predicted(stack, image=URI)
     post(stack.door, "predict", image=base64_of(b"hello"))
-    after = stack.door.http.get(f"{API}/metrics/summary", params={"window_s": 3600}).json()
+    after = stack.door.http.get(f"{API}/metrics/summary", params={"window_s": 3601}).json()
     assert after["jobs"] == before["jobs"] + 2
     assert after["states"]["succeeded"] == before["states"].get("succeeded", 0) + 1
     assert after["errors"]["not-a-picture"] == before["errors"].get("not-a-picture", 0) + 1

@@ -15,6 +15,7 @@ from fleet.contracts import Artifact, Job, JobState, MediaKind, ResultKind
 from fleet.database import Database, Row
 from fleet.errors import CorruptInput, FleetError, ModelError
 from fleet.job_values import Ending, JobFilter
+from fleet.kept_inputs import KeptInputs
 from fleet.objects import result_key
 from fleet.tensors import MAX_INLINE_BYTES, OUTPUTS_NAME, Blob, DataType, pack, unpack
 from tests.support.front_door import Door, front_door, worker_row
@@ -141,8 +142,10 @@ def test_large_answers_come_whole_in_every_coding(door: Door, infer: Infer, codi
     assert answer.content[length:] == y + b"\2\0\0\0ab\0\0\0\0"
 
 
-def test_large_requests_go_through_the_object_store(door: Door) -> None:
-    rows = 20_000
+@pytest.mark.parametrize(("rows", "recorded"), [(20_000, True), (140_000, False)])
+def test_large_requests_lie_in_the_record_and_larger_ones_in_the_object_store(
+    door: Door, rows: int, recorded: bool
+) -> None:
     x = {"name": "x", "shape": [rows, 2], "datatype": "FP32", "parameters": {"binary_data_size": rows * 8}}
     body = httpx.Request("POST", "http://x", json={"inputs": [x, asking()["inputs"][1]]}).content
     blob = bytes(range(200)) * (rows * 8 // 200)
@@ -151,8 +154,10 @@ def test_large_requests_go_through_the_object_store(door: Door) -> None:
         coming = threads.submit(door.http.post, INFER, content=body + blob, headers=sent)
         job = newest(door)
         (given,) = job.inputs
-        assert given.object is not None
-        stored = b"".join(door.core.objects.stream(given.object))
+        if recorded:
+            stored = KeptInputs(door.core.database).contents(job.id, {0: given.kept})[0]
+        else:
+            stored = b"".join(door.core.objects.stream(given.object))
         assert bytes(unpack(stored)[0].data) == blob
         answered(door, job, outputs())
         assert coming.result().status_code == 200
@@ -242,11 +247,11 @@ def test_a_small_request_costs_two_statements(door: Door, infer: Infer, monkeypa
     asked: list[tuple[object, str]] = []
     run = Database._once
 
-    def noted(self: Database, statement: str, parameters: Mapping[str, Any] | None, wait_s: float) -> list[Row]:
+    def noted(self: Database, statement: str, parameters: Mapping[str, Any] | None, *how: Any) -> list[Row]:
         if threading.current_thread() is not threading.main_thread():
             given = parameters or {}
             asked.append((given.get("id") or given.get("ids"), statement))
-        return run(self, statement, parameters, wait_s)
+        return run(self, statement, parameters, *how)
 
     monkeypatch.setattr(Database, "_once", noted)
     coming = infer()

@@ -1,10 +1,14 @@
 """Pictures that are looked at in tiles and do not fit: read band by band to disk, with the pixels of any other way."""
 
+import json
+import os
 import struct
+import subprocess
 import sys
 import tempfile
 import zlib
 from collections.abc import Callable, Iterator
+from dataclasses import asdict
 from io import BytesIO
 from pathlib import Path
 
@@ -49,7 +53,7 @@ def spilled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Pi
     def call(content: bytes, alpha: Alpha = "white") -> Picture:
         (tmp_path / "picture").write_bytes(content)
         with tempfile.TemporaryFile(dir=tmp_path) as file:
-            told = spill(tmp_path / "picture", LIMITS.tiled(), alpha, everything, file.fileno())
+            told = spill(tmp_path / "picture", LIMITS.tiled(), alpha, everything, file.fileno(), wanted=nothing)
             return Picture(mapped(file.fileno(), told["width"], told["height"]), about=told["about"])
 
     return call
@@ -256,6 +260,26 @@ def test_a_stopped_run_ends_the_reading_and_leaves_no_file(tmp_path: Path) -> No
     with pytest.raises(RunStopped):
         Spill(LIMITS.tiled(), tmp_path).read(tmp_path / "a.png", "white", everything, stopped)
     assert [path.name for path in tmp_path.iterdir()] == ["a.png"]
+
+
+def test_the_process_that_reads_ends_when_its_worker_is_gone(tmp_path: Path) -> None:
+    """All that it waits for has been said by somebody who is dead by then."""
+    (tmp_path / "a.png").write_bytes(encoded(WIDE, "PNG"))
+    request = {"path": str(tmp_path / "a.png"), "alpha": "white", "limits": asdict(LIMITS.tiled())}
+    said = f'{json.dumps(request)}\n{{"granted": true}}\n'.encode()
+    with tempfile.TemporaryFile(dir=tmp_path) as file:
+        command = [sys.executable, "-P", "-m", "worker.media.band_child", str(file.fileno())]
+        said_to_it, worker = os.pipe()
+        try:
+            os.write(worker, said)
+            os.close(worker)
+            ended = subprocess.run(
+                command, stdin=said_to_it, stdout=subprocess.PIPE, pass_fds=[file.fileno()], check=True
+            )
+        finally:
+            os.close(said_to_it)
+    answers = [json.loads(line) for line in ended.stdout.splitlines()]
+    assert [list(answer) for answer in answers] == [["asks"]]
 
 
 def test_what_the_process_finds_wrong_is_raised_here(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import pytest
 from fleet.contracts import Job, Priority
 from fleet.errors import CorruptInput
 from fleet.job_values import Ending
+from tests.integration.runpod.conftest import CARD
 from tests.support.front_door import Door, worker_row
 from tests.support.waiting import eventually
 
@@ -208,6 +209,20 @@ def test_health_counts_the_jobs_of_the_endpoint_and_the_workers_of_its_model(doo
     assert after["jobs"]["retried"] == before["jobs"]["retried"] + 1
     assert set(after["jobs"]) >= {"completed", "failed", "inProgress", "inQueue", "retried"}
     assert (after["workers"]["running"], after["workers"]["idle"]) == (1, 0)
+
+
+def test_the_jobs_of_a_model_that_is_gone_are_counted_listed_and_purged(door: Door) -> None:
+    gone, tries = "/runpod/v2/short-lived", (("GET", "health"), ("GET", "requests"), ("POST", "purge-queue"))
+    for method, call in tries:
+        assert refused(door.http.request(method, f"{gone}/{call}")) == (404, "model-not-found")
+    door.announce(CARD.model_copy(update={"name": "short-lived"}))
+    jobs = [run(door, gone)["id"] for _ in range(2)]
+    door.core.database.run("DELETE FROM model_card WHERE name = 'short-lived' RETURNING name")
+    health = door.http.get(f"{gone}/health").json()
+    assert health["jobs"]["inQueue"] == 2
+    assert health["workers"] == {"idle": 0, "running": 0, "ready": 0}
+    assert [job["id"] for job in door.http.get(f"{gone}/requests").json()["requests"]] == jobs[::-1]
+    assert door.http.post(f"{gone}/purge-queue").json() == {"removed": 2, "status": "completed"}
 
 
 def test_requests_lists_the_jobs_of_the_endpoint_page_by_page(door: Door) -> None:

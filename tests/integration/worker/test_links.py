@@ -9,10 +9,11 @@ import pytest
 
 from fleet.addresses import Reach
 from fleet.contracts import InlineInput, JobInput, LinkInput
-from fleet.errors import FleetError, RunStopped
+from fleet.errors import FleetError, InputTooLarge, NoCapableWorker, RunStopped
 from fleet.outward import Outward
 from tests.support.file_server import Site
-from worker import links
+from worker import incoming_room, links
+from worker.incoming_room import STEP_BYTES, Hold
 from worker.links import Fetched, Links
 
 PICTURE = b"\x89PNG" + bytes(5000)
@@ -30,8 +31,8 @@ def site() -> Iterator[Site]:
 def fetch(tmp_path: Path) -> Fetch:
     made = Links(Outward(Reach([ip_network("127.0.0.1/32")])), max_bytes=100_000)
 
-    def call(*urls: str, check: Callable[[], None] = lambda: None) -> dict[int, Fetched]:
-        return made.fetched([JobInput(link=LinkInput(url=url)) for url in urls], tmp_path, check)
+    def call(*urls: str, check: Callable[[], None] = lambda: None, hold: Hold = lambda _: None) -> dict[int, Fetched]:
+        return made.fetched([JobInput(link=LinkInput(url=url)) for url in urls], tmp_path, check, hold)
 
     return call
 
@@ -127,7 +128,7 @@ def test_a_job_fetches_no_more_than_a_worker_can_hold(fetch: Fetch, site: Site, 
 
 def test_other_inputs_are_left_to_others(tmp_path: Path) -> None:
     inputs = [JobInput(inline=InlineInput(data="YQ=="))]
-    assert Links(Outward(Reach([])), 10).fetched(inputs, tmp_path, lambda: None) == {}
+    assert Links(Outward(Reach([])), 10).fetched(inputs, tmp_path, lambda: None, lambda _: None) == {}
 
 
 def test_a_stopped_run_stops_fetching(fetch: Fetch, site: Site) -> None:
@@ -137,3 +138,51 @@ def test_a_stopped_run_stops_fetching(fetch: Fetch, site: Site) -> None:
     with pytest.raises(RunStopped):
         fetch(*[f"{site.url}/cat.png"] * 20, check=stopped)
     assert site.seen == []
+
+
+def test_room_is_asked_for_before_a_file_is_written(fetch: Fetch, site: Site, tmp_path: Path) -> None:
+    held: list[tuple[int, int]] = []
+
+    def hold(count: int) -> None:
+        held.append((count, sum(path.stat().st_size for path in tmp_path.iterdir())))
+
+    fetch(f"{site.url}/cat.png", hold=hold)
+    assert held == [(len(PICTURE), 0)]
+
+
+def test_a_size_that_nobody_announces_is_asked_for_in_steps_and_given_back(fetch: Fetch, site: Site) -> None:
+    held: list[int] = []
+    site.answers["/cat.png"] = (200, {"Content-Length": "unknown", "Connection": "close"}, PICTURE)
+    assert fetch(f"{site.url}/cat.png", hold=held.append)[0][0].path.read_bytes() == PICTURE
+    assert (len(PICTURE) < held[0] <= STEP_BYTES + len(PICTURE), held[-1]) == (True, len(PICTURE))
+
+
+def test_what_has_no_room_is_the_fault_of_one_url_and_leaves_none_behind(
+    fetch: Fetch, site: Site, tmp_path: Path
+) -> None:
+    held = 0
+
+    def hold(count: int) -> None:
+        nonlocal held
+        if count > 2 * len(PICTURE):
+            raise InputTooLarge("it does not fit", code="not-enough-memory")
+        held = count
+
+    found = fetch(*[f"{site.url}/cat.png"] * 3, f"{site.url}/none.png", hold=hold)
+    faults = sorted(source.fault.code for source, _ in found.values() if source.fault is not None)
+    assert faults == ["not-enough-memory", "url-not-served"]
+    assert held == sum(path.stat().st_size for path in tmp_path.iterdir()) == 2 * len(PICTURE)
+
+
+def test_what_had_to_wait_for_room_is_asked_for_anew(fetch: Fetch, site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(incoming_room, "_LONG_S", 0.0)
+    assert fetch(f"{site.url}/cat.png")[0][0].path.read_bytes() == PICTURE
+    assert len(site.seen) == 2
+
+
+def test_a_run_that_is_handed_back_while_it_waits_for_room_ends(fetch: Fetch, site: Site) -> None:
+    def hold(count: int) -> None:
+        raise NoCapableWorker("others hold it", code="memory-shared-out")
+
+    with pytest.raises(NoCapableWorker):
+        fetch(*[f"{site.url}/cat.png"] * 20, hold=hold)

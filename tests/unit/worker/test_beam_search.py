@@ -10,6 +10,7 @@ import pytest
 
 from tests.support.blips import START, STOP, WORDS, ask, loaded, table_of_words
 from worker.contract import Array
+from worker.vqa.searching import largest
 
 GOLDENS = Path(__file__).resolve().parents[2] / "support" / "beam_goldens.json"
 CASES: list[dict[str, Any]] = json.loads(GOLDENS.read_text("utf-8"))["cases"]
@@ -37,6 +38,15 @@ def test_beams_find_what_transformers_finds(tmp_path: Path, penalty: float, stop
             assert said["tokens"] == len(case["ids"]) - 1
             assert said["finish_reason"] == ("stop" if case["ids"][-1] == STOP else "length")
             assert said["search"] == ("greedy" if case["num_beams"] == 1 else "beam")
+
+
+@pytest.mark.parametrize("count", [1, 2, 10, 299, 300, 301])
+@pytest.mark.parametrize("kinds", [1, 2, 7, 1000])
+def test_the_largest_are_those_that_a_stable_sort_puts_first(kinds: int, count: int) -> None:
+    """Of few kinds of numbers most are equal."""
+    numbers = np.random.default_rng(kinds).integers(0, kinds, 300).astype(np.float32)
+    numbers[:40] = -np.inf
+    np.testing.assert_array_equal(largest(numbers, count), np.argsort(-numbers, kind="stable")[:count])
 
 
 def test_confidence_is_the_probability_of_the_words(tmp_path: Path) -> None:

@@ -148,7 +148,9 @@ def test_yolov5_counts_half_pixels_of_the_border(tmp_path: Path) -> None:
 def test_yolov7_writes_the_class_before_the_score(tmp_path: Path) -> None:
     said = np.array([[0, 8, 16, 24, 32, 2, 0.9], [0, 8, 16, 24, 32, 1, 0.1]], np.float32)
     graph = saying({"output": said}, shapes={"output": ["boxes", 7]})
-    one, _ = detector(tmp_path, graph, pipeline={"family": "yolov7-end-to-end"})
+    # Known by the name that its export gives to what the graph answers.
+    one, _ = detector(tmp_path, graph)
+    assert one.family.name == "yolov7-end-to-end"
     assert found_by(one, {"output": said}) == [(2, 0.9, [16, 0, 48, 32])]
 
 

@@ -32,7 +32,7 @@ def test_rows_of_six_zeros_are_refused_naming_both_readings_until_one_is_said(tm
 
 
 def test_flat_rows_are_refused_naming_both_readings(tmp_path: Path) -> None:
-    graph = saying({"output": np.zeros((2, 7), np.float32)}, shapes={"output": ["boxes", 7]})
+    graph = saying({"rows": np.zeros((2, 7), np.float32)}, shapes={"rows": ["boxes", 7]})
     error = refusal(tmp_path, graph)
     assert error.code == "detection-ambiguous"
     assert "yolov7-end-to-end" in error.message

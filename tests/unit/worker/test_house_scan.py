@@ -186,6 +186,23 @@ def test_several_graphs_without_a_name_are_named(tmp_path: Path) -> None:
     assert caught.value.code == "graph-ambiguous"
 
 
+def test_several_graphs_that_were_asked_for_keep_their_names(tmp_path: Path) -> None:
+    files = {"onnx/encoder.onnx": GRAPH, "onnx/decoder.onnx": scale_graph(3), "tokenizer.json": b"{}"}
+    asked = ["onnx/encoder.onnx", "onnx/decoder.onnx"]
+    found = laid_out(tmp_path, files, Wish(3, "", graphs=asked, manifest={"task": "visual-qa"}))
+    assert found.keys() == {"3/encoder.onnx", "3/decoder.onnx", "tokenizer.json", "model.yaml"}
+
+
+@pytest.mark.parametrize("manifest", [None, {"task": "image-classification"}])
+def test_several_graphs_are_no_version_of_a_task_that_takes_one(
+    tmp_path: Path, manifest: dict[str, str] | None
+) -> None:
+    wish = Wish(3, "", graphs=["model.onnx", "decoder.onnx"], manifest=manifest)
+    with pytest.raises(ModelError, match="as `task` in the manifest") as caught:
+        laid_out(tmp_path, {"model.onnx": GRAPH, "decoder.onnx": GRAPH}, wish)
+    assert caught.value.code == "graph-ambiguous"
+
+
 def test_the_requests_manifest_stands_above_the_one_that_came(tmp_path: Path) -> None:
     wish = Wish(3, "from a test", manifest={"description": "ours"}, labels={1: "brain"})
     found = laid_out(tmp_path, {"model.onnx": GRAPH, "model.yaml": b"task: echo\ndescription: theirs\n"}, wish)

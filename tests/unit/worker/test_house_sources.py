@@ -93,7 +93,7 @@ def test_of_a_hub_come_the_graph_its_data_and_text_but_no_checkpoint(server: Sit
     hub(server, "org/it", files, lfs=("onnx/model.onnx_data",))
     fetched, found = came(OnHub(repository="org/it"), desk)
     assert found.keys() == {"onnx/model.onnx", "onnx/model.onnx_data", "tokenizer.json", "README.md"}
-    assert fetched.graph == "onnx/model.onnx"
+    assert fetched.graphs == ["onnx/model.onnx"]
     assert fetched.note == f"hub:org/it@{COMMIT}"
 
 
@@ -104,6 +104,27 @@ def test_several_graphs_of_a_hub_are_named_until_one_is_chosen(server: Site, des
     assert caught.value.code == "graph-ambiguous"
     _, found = came(OnHub(repository="org/it", onnx="onnx/model_fp16.onnx"), desk)
     assert found == {"onnx/model_fp16.onnx": scale_graph(3)}
+
+
+def test_several_graphs_of_a_hub_come_with_all_their_data(server: Site, desk: Desk, tmp_path: Path) -> None:
+    files = {
+        "onnx/encoder.onnx": with_external_data(tmp_path, data="shared.data").read_bytes(),
+        "onnx/decoder.onnx": with_external_data(tmp_path, data="shared.data").read_bytes(),
+        "onnx/past.onnx": with_external_data(tmp_path, data="past.data").read_bytes(),
+        "onnx/shared.data": (tmp_path / "shared.data").read_bytes(),
+        "onnx/past.data": (tmp_path / "past.data").read_bytes(),
+        "onnx/quantized.onnx": GRAPH,
+        "tokenizer.json": b"{}",
+    }
+    hub(server, "org/it", files)
+    asked = ["onnx/encoder.onnx", "onnx/decoder.onnx", "onnx/past.onnx"]
+    fetched, found = came(OnHub(repository="org/it", graphs=asked), desk)
+    assert found == {name: content for name, content in files.items() if name != "onnx/quantized.onnx"}
+    assert fetched.graphs == asked
+    assert len(server.asked(f"/org/it/resolve/{COMMIT}/onnx/shared.data")) == 1
+    with pytest.raises(ModelError, match=r"has no onnx/other\.onnx; its graphs: onnx/decoder\.onnx") as caught:
+        came(OnHub(repository="org/it", graphs=[*asked, "onnx/other.onnx"]), desk)
+    assert caught.value.code == "graph-missing"
 
 
 def test_a_file_of_the_hub_that_is_not_what_it_lists_is_refused(server: Site, desk: Desk) -> None:

@@ -10,7 +10,7 @@ import onnx
 import pytest
 from PIL import Image
 
-from fleet.errors import CorruptInput, ValidationFailed
+from fleet.errors import CorruptInput, ModelError, ValidationFailed
 from tests.support.image_embedders import loaded, names, reference, unpacked
 from worker.contract import Array, Encoded, Model, Picture
 from worker.embedding.answers import of_texts
@@ -258,6 +258,12 @@ def test_what_cannot_be_asked_for_is_refused(
     assert (caught.value.code, caught.value.facts["pointer"]) == (code, pointer)
 
 
+def test_labels_without_pictures_are_refused_also_beside_texts(clip: Model, tmp_path: Path) -> None:
+    with pytest.raises(ValidationFailed, match="send pictures") as caught:
+        encoded(clip, tmp_path, items(), texts=["cat"], labels=["cat", "dog"])
+    assert (caught.value.code, caught.value.facts["pointer"]) == ("labels-without-pictures", "#/params/labels")
+
+
 @pytest.mark.parametrize("truncate", ["end", "start"])
 def test_a_text_that_is_too_long_may_be_cut(clip: Model, tmp_path: Path, truncate: str) -> None:
     texts = encoded(clip, tmp_path, items(), texts=[LONG, "cat"], truncate=truncate).result["texts"]
@@ -290,3 +296,21 @@ def test_a_graph_that_only_declares_any_size_looks_at_parts(tmp_path: Path) -> N
     np.testing.assert_array_equal(
         vector(free, tmp_path, picture, scales=[2]), vector(fixed, tmp_path, picture, scales=[2])
     )
+
+
+def test_memory_that_ran_out_says_nothing_of_the_sizes_that_a_graph_takes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, picture = loaded(unpacked("dinov2", tmp_path)), pixels(PHOTOGRAPHS[0])
+    embedder = model.derived(ImageEmbedder)
+    run, faults = embedder.run, [ModelError("the model ran out of memory", code="inference-out-of-memory")]
+
+    def once_short_of_memory(numbers: Array, model: Model) -> dict[str, Array]:
+        if faults:
+            raise faults.pop()
+        return run(numbers, model)
+
+    monkeypatch.setattr(embedder, "run", once_short_of_memory)
+    with pytest.raises(ModelError, match="out of memory"):
+        vector(model, tmp_path, picture, scales=[0.5])
+    assert len(vector(model, tmp_path, picture, scales=[0.5])) == embedder.width

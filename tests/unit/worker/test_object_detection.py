@@ -16,8 +16,10 @@ from pydantic import ValidationError
 
 from fleet.contracts import MediaKind, ResultKind
 from fleet.errors import ModelError, ValidationFailed
+from fleet.job_items import BLOCK
 from fleet.model_settings import ModelSettings
 from tests.support.detectors import boxes_at, loaded, make_model, saying, ultralytics_notes
+from tests.support.kept_parts import KeptParts
 from tests.support.pictures import encoded, noise, with_orientation
 from worker.codecs import Codecs
 from worker.contract import Encoded, Model, Source
@@ -157,6 +159,27 @@ def test_the_operators_threshold_reaches_the_task_of_a_worker() -> None:
     found = find_tasks(ModelSettings(model_confidence_threshold=0.5))["object-detection"]
     assert isinstance(found, ObjectDetection)
     assert found is not TASK
+
+
+def test_what_was_kept_under_another_default_confidence_is_not_taken(
+    codecs: Codecs, model: Model, tmp_path: Path
+) -> None:
+    kept: dict[str, KeptParts] = {}
+    sources = []
+    for number in range(BLOCK + 1):
+        path = tmp_path / f"{number}.bin"
+        path.write_bytes(encoded(noise(64, 64), "PNG"))
+        sources.append(Source(path, f"{number}.png", "image/png"))
+
+    def counts(confidence: float) -> set[int]:
+        progress = JobProgress(StopToken(), tmp_path)
+        progress.keeping = lambda hinges_on: kept.setdefault(hinges_on, KeptParts())
+        media, task = codecs.decode(MediaKind.IMAGE, sources, DetectionParams(), progress), ObjectDetection(confidence)
+        outcome = task.run(media, DetectionParams(), model, progress)
+        return {len(answer.result["detections"]) for answer in outcome.answers if answer.result}
+
+    assert [counts(confidence) for confidence in (0.1, 0.5, 0.1)] == [{3}, {2}, {3}]
+    assert [parts.keeps for parts in kept.values()] == [["items-000000", "items-000001"]] * 2
 
 
 def test_a_preview_shows_the_boxes_where_they_are(codecs: Codecs, model: Model, tmp_path: Path) -> None:

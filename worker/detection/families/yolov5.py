@@ -1,7 +1,7 @@
 """YOLOv5 and YOLOv7 as their own repositories export them, anchors applied.
 
 One output [pictures, 3 · places, 5 + classes]: centre, width and height in pixels, the probability that there is
-something, and that it is each of the classes. What `detect.py` of YOLOv5 does with it.
+something, and that it is each of the classes. What `detect.py` of the two does with it.
 """
 
 from collections.abc import Mapping
@@ -28,6 +28,8 @@ class YoloV5(Unrounded):
     name: ClassVar[FamilyName] = "yolov5"
     defaults: ClassVar[Defaults] = Defaults(confidence=0.25, iou=0.45, max_detections=1000)
     classes: int
+    #: Of the only class the graph was never taught a score: that there is something is all there is to know.
+    alone: bool = False
 
     @property
     def told(self) -> str:
@@ -36,7 +38,7 @@ class YoloV5(Unrounded):
     def found(self, outputs: Mapping[str, Array], frame: Frame, wanted: Wanted) -> Found:
         rows = outputs[self.output][0]
         rows = np.asarray(rows[above(rows[:, 4], wanted)], np.float32)
-        scores = rows[:, 5:] * rows[:, 4:5]
+        scores = rows[:, 4:5] if self.alone else rows[:, 5:] * rows[:, 4:5]
         best = scores.argmax(axis=1)
         candidates = found(corners(rows[:, :4]), scores[np.arange(len(rows)), best], best)
         return frame.back(suppressed(candidates.meeting(wanted), wanted))
@@ -50,7 +52,9 @@ def _read(facts: Facts) -> Family | None:
         return None
     if shape[1] not in {_ANCHORS_A_PLACE * places for places in facts.anchors().values()}:
         return None
-    return YoloV5(Letterbox(facts.image, facts.size, None), name, shape[2] - 5)
+    # YOLOv5 multiplies with the class's score, which it starts at one, and notes names; v7 does neither.
+    alone = shape[2] == 6 and not facts.names_noted
+    return YoloV5(Letterbox(facts.image, facts.size, None), name, shape[2] - 5, alone)
 
 
 READING = Reading(

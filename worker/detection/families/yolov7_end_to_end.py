@@ -15,6 +15,9 @@ from worker.detection.fitting import Frame
 from worker.detection.found import Found, Wanted, found
 from worker.detection.settings import FamilyName
 
+#: As its export calls what the graph gives; YOLO-NAS's calls it `graph2_flat_predictions`.
+OUTPUT = "output"
+
 
 @dataclass(frozen=True)
 class YoloV7EndToEnd(Unrounded):

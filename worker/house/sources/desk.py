@@ -1,6 +1,6 @@
 """What a fetcher works with, and what it brings."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -22,8 +22,8 @@ class Fetched:
     """What came. `note` says from where exactly, in words that may be shown to everybody."""
 
     note: str
-    #: The graph among the files, where the source says which.
-    graph: str | None = None
+    #: The graph among the files, or all of a version that has several, where the source says which.
+    graphs: Sequence[str] = ()
     labels: Mapping[int, str] = field(default_factory=dict)
 
 

@@ -2,7 +2,7 @@
 
 Asked are `/api/models/{repository}/revision/{revision}?blobs=true` for the files, their sizes and SHA-256, and
 `/{repository}/resolve/{commit}/{path}` for each of them. Only what serving needs is taken: one graph with its external
-data, and small text beside it; never a checkpoint or a program.
+data, or those that were asked for, and small text beside it; never a checkpoint or a program.
 """
 
 from dataclasses import dataclass
@@ -35,20 +35,20 @@ class _Listed:
 def fetch_from_hub(source: OnHub, desk: Desk) -> Fetched:
     """Raises ModelError `graph-missing` and `graph-ambiguous`, which names the graphs, besides what downloads raise."""
     commit, listed = _listing(source.repository, source.revision, desk)
-    graph = _graph(source, [file.path for file in listed])
+    graphs = _graphs(source, [file.path for file in listed])
     by_path = {file.path: file for file in listed}
-    chosen = [by_path[graph], *(file for file in listed if _is_wanted(file, graph))]
+    chosen = [*(by_path[graph] for graph in graphs), *(file for file in listed if _is_wanted(file, graphs[0]))]
     total, done = sum(file.size or 0 for file in chosen), 0
     for number, file in enumerate(chosen):
         known = Known(file.sha256, file.size)
         fetch_hub_file(source.repository, commit, file.path, desk.after(done, total), known=known)
         done += file.size or 0
-        if number == 0:
-            # What weights lie outside of the graph is said in it alone.
-            data = _data_of(graph, desk, by_path)
+        if number < len(graphs):
+            # What weights lie outside of the graph is said in it alone; several may share a file of them.
+            data = [entry for entry in _data_of(file.path, desk, by_path) if entry not in chosen]
             chosen += data
             total += sum(entry.size or 0 for entry in data)
-    return Fetched(f"hub:{source.repository}@{commit}", graph=graph)
+    return Fetched(f"hub:{source.repository}@{commit}", graphs=graphs)
 
 
 def fetch_hub_file(
@@ -76,15 +76,15 @@ def _listed(entry: dict[str, Any]) -> _Listed:
     return _Listed(_PATH.validate_python(entry["rfilename"]), entry.get("size"), lfs.get("sha256"))
 
 
-def _graph(source: OnHub, paths: list[str]) -> str:
+def _graphs(source: OnHub, paths: list[str]) -> list[str]:
     graphs = sorted(path for path in paths if path.endswith(".onnx"))
     where = f"{source.repository} at {source.revision}"
-    if source.onnx is not None:
-        if source.onnx not in paths:
+    if asked := source.graphs or ([] if source.onnx is None else [source.onnx]):
+        if missing := [graph for graph in asked if graph not in paths]:
             raise ModelError(
-                f"{where} has no {source.onnx}; its graphs: {', '.join(graphs) or 'none'}", code="graph-missing"
+                f"{where} has no {', '.join(missing)}; its graphs: {', '.join(graphs) or 'none'}", code="graph-missing"
             )
-        return source.onnx
+        return asked
     if not graphs:
         raise ModelError(
             f"{where} has no ONNX file: name a repository that has one, or export the model and upload it",
@@ -92,11 +92,12 @@ def _graph(source: OnHub, paths: list[str]) -> str:
         )
     if len(graphs) > 1:
         raise ModelError(
-            f"{where} has several graphs: say with `onnx` which one: {', '.join(graphs[:32])}",
+            f"{where} has several graphs: say with `onnx` which one, or with `graphs` which ones for a task that takes "
+            f"several: {', '.join(graphs[:32])}",
             code="graph-ambiguous",
             graphs=graphs[:32],
         )
-    return graphs[0]
+    return graphs
 
 
 def _is_wanted(file: _Listed, graph: str) -> bool:
