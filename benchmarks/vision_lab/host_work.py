@@ -22,7 +22,6 @@ from worker.detection.params import DetectionParams
 from worker.media.picture_decode import decode_picture
 from worker.media.picture_limits import PictureLimits
 from worker.media.pictures import PictureReader
-from worker.memory.trim import keep_freed
 from worker.stop import StopToken
 
 #: Of the issue: for a JPEG of a megapixel at 640.
@@ -31,8 +30,6 @@ TARGET_MS = 7.0
 
 def show_host_work(network: Network, work: Path, rounds: int) -> bool:
     """Prints a table; whether all of it together is within the target, in the median of the processor's time."""
-    # As a worker does at its start.
-    keep_freed(64 * 1024**2)
     ours = InProcess(network, work)
     model = ours.model.for_run(StopToken())
     detector = model.derived(Detector)

@@ -17,6 +17,7 @@ from worker.engine.loaded import LoadedModel
 from worker.engine.model_folder import read_versions
 from worker.engine.session import Session, SessionSetup
 from worker.media.limits import VolumeLimits
+from worker.memory.trim import keep_freed
 from worker.progress import JobProgress
 from worker.stop import StopToken
 from worker.tasks import find_tasks
@@ -28,6 +29,8 @@ class InProcess:
     """One job after the other on this thread: decoded in a process of its own, prepared, run, answered, encoded."""
 
     def __init__(self, network: Network, work: Path) -> None:
+        # As a worker does at its start.
+        keep_freed(64 * 1024**2)
         self.network = network
         self._version = read_versions(network.folder, find_tasks())[0]
         setup = SessionSetup([CPU_PROVIDER], intra_op_threads=1, spin=False)

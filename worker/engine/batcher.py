@@ -99,8 +99,8 @@ class Batcher:
         """
         rows = rows_of(feeds)
         refuse_too_many(rows, self._most)
-        if self._trust.fault is not None or not rows:
-            return self._unbatched(feeds, rows, stop)
+        if not rows:
+            return self._unbatched(feeds, stop)
         call = self._new_call(feeds, rows, stop, priority, most_rows)
         with self._lock:
             self._queue.add(call)
@@ -135,11 +135,12 @@ class Batcher:
             most_rows=most_rows,
         )
 
-    def _unbatched(self, feeds: Mapping[str, Array], rows: int, stop: StopToken) -> Answer:
+    def _unbatched(self, feeds: Mapping[str, Array], stop: StopToken) -> Answer:
+        """Of no rows."""
         began = time.monotonic()
         outputs = self._run_model(feeds, stop)
-        self._ran(rows, time.monotonic() - began)
-        return Answer(outputs, max(rows, 1))
+        self._ran(0, time.monotonic() - began)
+        return Answer(outputs, 1)
 
     def _await(self, call: Call) -> None:
         """Until something happens to the call. Raises RunStopped once it is stopped and has no run to lead."""

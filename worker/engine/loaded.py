@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
@@ -19,6 +19,7 @@ from worker.engine.batcher import Batcher
 from worker.engine.derived import Derived
 from worker.engine.graph_tensors import graph_notes
 from worker.engine.model_folder import ModelVersion
+from worker.engine.places import Places
 from worker.engine.run_watch import RunWatch, Unwatched
 from worker.engine.session import Session, SessionSetup
 from worker.engine.shared_files import SharedFiles
@@ -107,6 +108,15 @@ class LoadedModel:
         if instances or self.session.provider in GPU_PROVIDERS:
             return instances or 1
         return max(1, usable_cpus() // (self.setup.intra_op_threads or usable_cpus()))
+
+    @cached_property
+    def places(self) -> Places | None:
+        """For runs on a CPU that are not joined, of all its graphs; None where a GPU sees to its own."""
+        if self.session.provider in GPU_PROVIDERS or self.speed < 1:
+            return None
+        cores = usable_cpus()
+        # Where each run has all cores, one more fills them while the other does what only one thread can do.
+        return Places(max(2, cores // (self.setup.intra_op_threads or cores)))
 
     @cached_property
     def shared(self) -> SharedFiles:
@@ -243,9 +253,11 @@ class RunnableModel:
         return self._unbatched(feeds, rows)
 
     def _unbatched(self, feeds: Mapping[str, Array], rows: int) -> dict[str, Array]:
-        began = time.monotonic()
-        outputs = self._loaded.run(feeds, self._stop, self._graph.session)
-        self._loaded.ran(rows, time.monotonic() - began)
+        places = self._loaded.places
+        with places.one(self._stop, self._priority) if places is not None else nullcontext():
+            began = time.monotonic()
+            outputs = self._loaded.run(feeds, self._stop, self._graph.session)
+            self._loaded.ran(rows, time.monotonic() - began)
         self._rows.note(rows)
         return outputs
 
