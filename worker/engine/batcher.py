@@ -131,7 +131,8 @@ class Batcher:
             number=next(self._numbers),
             runs_before=self._queue.runs,
             came_at=now,
-            waits_until=now + self._delay_s,
+            # Nobody joins it where the model is not batched any more.
+            waits_until=now + (self._delay_s if self._trust.fault is None else 0.0),
             most_rows=most_rows,
         )
 
@@ -217,7 +218,8 @@ class Batcher:
 
     def _formed(self, leader: Call) -> Batch | None:
         """What the leader runs: put together no earlier than now, so that it takes along who came until now."""
-        self._returning.wait(lambda: self._queue.waiting)
+        if self._trust.fault is None:
+            self._returning.wait(lambda: self._queue.waiting)
         with self._lock:
             leader.leads, together, leader.together = False, leader.together, None
             if leader.stopped:
