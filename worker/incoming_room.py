@@ -21,6 +21,8 @@ class IncomingRoom:
         self._asking = threading.Lock()
         self._lock = threading.Lock()
         self._files: dict[Path, int] = {}
+        #: What was asked for last; read and written by who asks.
+        self._held = 0
 
     def take(self, path: Path, size: int) -> bool:
         """Before a file grows to that size; False when that took so long that it had better be asked for anew.
@@ -30,7 +32,7 @@ class IncomingRoom:
         began = time.monotonic()
         if self._grows(path, size):
             with self._asking:
-                self._hold(self._with(path, size))
+                self._ask(self._with(path, size))
                 self._note(path, size)
             return time.monotonic() - began < _LONG_S
         return True
@@ -44,9 +46,21 @@ class IncomingRoom:
         # Else one of the others is waiting for more: the next request gives it back.
         if self._asking.acquire(blocking=False):
             try:
-                self._hold(self._with(path, size))
+                self._ask(self._with(path, size))
             finally:
                 self._asking.release()
+
+    def settled(self) -> None:
+        """Once no file comes any more: what could not be given back meanwhile is given back now."""
+        with self._asking:
+            with self._lock:
+                have = sum(self._files.values())
+            if have != self._held:
+                self._ask(have)
+
+    def _ask(self, size: int) -> None:
+        self._hold(size)
+        self._held = size
 
     def _grows(self, path: Path, size: int) -> bool:
         with self._lock:

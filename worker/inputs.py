@@ -1,7 +1,9 @@
 """A job's inputs made ready for their codec: from the object store, the record, the job itself, or a URL."""
 
 import base64
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 from fleet.contracts import Job, JobInput, MediaKind, ObjectRef
 from fleet.errors import DependencyError, InputError, IntegrityError, NoCapableWorker, NotFound
@@ -14,6 +16,7 @@ from worker.stop import StopToken
 
 _PATIENCE_S = 10.0
 Fetched = tuple[Source, JobInput]
+T = TypeVar("T")
 
 
 class Inputs:
@@ -46,7 +49,7 @@ class Inputs:
 
         given = self._links.fetched(job.inputs, scratch, stop.check, hold)
         beside = {number: item.kept for number, item in enumerate(job.inputs) if item.kept is not None}
-        contents = patiently(lambda: self._kept.contents(job.id, beside), stop, _PATIENCE_S)
+        contents = _had(lambda: self._kept.contents(job.id, beside), stop)
         for number, item in enumerate(job.inputs):
             path = scratch / f"input-{number}"
             if item.object is not None:
@@ -65,16 +68,22 @@ class Inputs:
         # What was found under a prefix has no other name.
         name = reference.name or reference.key
         try:
-            checked = patiently(lambda: self._objects.fetch(reference, path, lambda _: stop.check()), stop, _PATIENCE_S)
+            checked = _had(lambda: self._objects.fetch(reference, path, lambda _: stop.check()), stop)
         except (NotFound, IntegrityError) as error:
             if alone:
                 raise
             fault = InputError(error.message, code=error.code, **error.facts)
             return Source(path, name, reference.media_type, fault=fault, listed=item.listed), item
-        except DependencyError as error:
-            if not error.retryable:
-                raise
-            # Nothing is done yet that waiting could save, and others may not need the object store.
-            raise NoCapableWorker(f"its input cannot be read now: {error.message}", code="input-unavailable") from error
         made = Source(path, name, reference.media_type, listed=item.listed)
         return made, item.model_copy(update={"object": checked})
+
+
+def _had(call: Callable[[], T], stop: StopToken) -> T:
+    """Raises NoCapableWorker `input-unavailable` where the store or the record is away for longer than a moment."""
+    try:
+        return patiently(call, stop, _PATIENCE_S)
+    except DependencyError as error:
+        if not error.retryable:
+            raise
+        # Nothing is done yet that waiting could save, and others may not need what is away.
+        raise NoCapableWorker(f"its input cannot be read now: {error.message}", code="input-unavailable") from error

@@ -66,10 +66,12 @@ class Links:
 
         with ThreadPoolExecutor(min(len(links), _AT_ONCE), "fetching") as pool:
             try:
-                return {number: got for (number, _), got in zip(links, pool.map(caught, links), strict=True)}
+                got = list(pool.map(caught, links))
             except BaseException:
                 pool.shutdown(wait=False, cancel_futures=True)
                 raise
+        haul.room.settled()
+        return {number: one for (number, _), one in zip(links, got, strict=True)}
 
     def _one(self, link: LinkInput, path: Path, haul: "_Haul") -> Fetched:
         tries, until = _TRIES, time.monotonic() + _WITHIN_S

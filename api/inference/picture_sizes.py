@@ -30,6 +30,8 @@ class PictureSizes:
             self._picture_s[kind] = min(seen, self._picture_s.get(kind, seen) * _FORGET)
         if kind in self._room:
             self._room[kind] *= _FORGET
+            if self._room[kind] >= _MOST:
+                del self._room[kind]
 
     def learn_crowded(self, kind: Hashable, pictures: int) -> None:
         """The answers to so many did not fit into the record."""

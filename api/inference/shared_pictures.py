@@ -15,7 +15,6 @@ from starlette.concurrency import run_in_threadpool
 from api.inference.picture_jobs import Wanted
 from api.inference.picture_sizes import PictureSizes
 from api.inline import read_data
-from api.job_errors import error_of
 from api.job_items import JobItems
 from fleet.card import Card
 from fleet.contracts import DevicePolicy, Job, JobError, JobState, MediaKind, Pool, ResultKind, Stage
@@ -32,6 +31,7 @@ _MOST_BYTES = MAX_KEPT_TOTAL_BYTES - MAX_BYTES
 _JOBS_A_WORKER = 2
 #: Params that make files, and of which the work on one picture is a job's worth.
 _BY_THEMSELVES = ("preview", "tiles")
+_AS_FILE = ("vectors", "npy")
 #: A zip is a job of many pictures, which has a list for an answer.
 _ZIP = b"PK"
 #: What a worker says of a picture that is not the picture's fault.
@@ -62,6 +62,8 @@ def shareable(wanted: Wanted, ends_at: float, card: Card, members: Iterable[Memb
     if given.data is None or len(given.data) // 4 * 3 > MAX_BYTES:
         return None
     if any(request.params.get(name) not in (None, False) for name in _BY_THEMSELVES):
+        return None
+    if request.params.get(_AS_FILE[0]) == _AS_FILE[1]:
         return None
     # What is no base64 spoils nobody's job, and is decoded once.
     read = read_data(given, 0)
@@ -130,7 +132,7 @@ class SharedPictures:
         try:
             job = await self._run(_joined([each.wanted for each in wanted]), min(each.ends_at for each in wanted))
             if job.state is not JobState.SUCCEEDED:
-                return None if job.state.ended and _maybe_alone(error_of(job)) else [job] * count
+                return None if _maybe_one_s_fault(job) else [job] * count
             items = await self._items_of(job, count)
         except FleetError as error:
             return None if _maybe_alone(error) else [copy.copy(error) for _ in wanted]
@@ -164,6 +166,12 @@ def _joined(wanted: Sequence[Wanted]) -> Wanted:
         request=first.request.model_copy(update={"inputs": inputs}),
         pointers=[pointer for each in wanted for pointer in each.pointers],
     )
+
+
+def _maybe_one_s_fault(job: Job) -> bool:
+    """One picture may end them all, and the time that a run may take is meant for one."""
+    too_long = job.error is not None and job.error.code == "execution-timeout"
+    return job.state is JobState.FAILED or (job.state is JobState.EXPIRED and too_long)
 
 
 def _maybe_alone(error: FleetError) -> bool:

@@ -1,10 +1,12 @@
 """What became of a tenant's jobs lately, as dashboards ask for it: read from the record, and kept for a moment."""
 
+import copy
 import math
 import threading
 import time
 from dataclasses import dataclass, field
 
+from fleet.errors import DependencyError
 from fleet.inference_summary import InferenceSummary, InferenceSummaryReader
 
 #: Seconds.
@@ -14,7 +16,7 @@ KEEP_S = 2.0
 @dataclass
 class _Kept:
     reading: threading.Lock = field(default_factory=threading.Lock)
-    summary: InferenceSummary | None = None
+    summary: InferenceSummary | DependencyError | None = None
     #: On the monotonic clock; while it is being read, for ever.
     until: float = math.inf
 
@@ -34,8 +36,14 @@ class Summaries:
             if kept.summary is None:
                 try:
                     kept.summary = self._reader.read(tenant, window_s)
+                except DependencyError as error:
+                    # Who waited for it does not try the same once more; who comes later does.
+                    kept.summary = error
                 finally:
-                    kept.until = time.monotonic() + KEEP_S * (kept.summary is not None)
+                    read = isinstance(kept.summary, InferenceSummary)
+                    kept.until = time.monotonic() + (KEEP_S if read else 0.0)
+            if isinstance(kept.summary, DependencyError):
+                raise copy.copy(kept.summary)
             return kept.summary
 
     def _one(self, tenant: str, window_s: float) -> _Kept:

@@ -53,6 +53,8 @@ def pull(
 ) -> None:
     """Have the fleet fetch a model: from a hub, GitHub, a URL, or a wheel."""
     if ":" not in place:
+        if manifest is not None:
+            raise typer.BadParameter("it is for models that come from elsewhere", param_hint="--manifest")
         _fetch_here(place, as_json=as_json)
         return
     said = None if manifest is None else _manifest(manifest)

@@ -63,7 +63,9 @@ ready AS MATERIALIZED (
 contents AS (
     INSERT INTO job_input (job_id, number, content)
     SELECT %(id)s, number, content
-      FROM unnest(%(kept_numbers)s::integer[], %(kept_contents)b::bytea[]) AS given (number, content) WHERE {allowed}
+      FROM unnest(%(kept_numbers)s::integer[], %(kept_contents)b::bytea[]) AS given (number, content)
+     -- Of a job that has succeeded since nothing is to come back.
+     WHERE {allowed} AND NOT EXISTS (SELECT FROM job WHERE id = %(id)s)
     ON CONFLICT DO NOTHING
 ),
 

@@ -55,6 +55,8 @@ class LoadedModel:
     #: All of them, in the version's order; and which of them is the main one.
     graphs: Mapping[str, LoadedGraph] = field(init=False)
     main: LoadedGraph = field(init=False)
+    #: For runs on a CPU that are not joined, of all its graphs.
+    places: Places | None = field(init=False, default=None)
 
     @classmethod
     def opened(
@@ -82,6 +84,9 @@ class LoadedModel:
         graphs = {name: self._with_batcher(path, sessions[name]) for name, path in self.version.graphs.items()}
         object.__setattr__(self, "graphs", graphs)
         object.__setattr__(self, "main", graphs[self.version.main])
+        # A GPU sees to its own runs, and one that is only played has no cores.
+        if self.session.provider not in GPU_PROVIDERS and self.speed >= 1:
+            object.__setattr__(self, "places", Places(max(2, usable_cpus(), self.at_once)))
 
     @property
     def batcher(self) -> Batcher | None:
@@ -108,15 +113,6 @@ class LoadedModel:
         if instances or self.session.provider in GPU_PROVIDERS:
             return instances or 1
         return max(1, usable_cpus() // (self.setup.intra_op_threads or usable_cpus()))
-
-    @cached_property
-    def places(self) -> Places | None:
-        """For runs on a CPU that are not joined, of all its graphs; None where a GPU sees to its own."""
-        if self.session.provider in GPU_PROVIDERS or self.speed < 1:
-            return None
-        cores = usable_cpus()
-        # Where each run has all cores, one more fills them while the other does what only one thread can do.
-        return Places(max(2, cores // (self.setup.intra_op_threads or cores)))
 
     @cached_property
     def shared(self) -> SharedFiles:

@@ -15,8 +15,8 @@ class SharedFiles:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._lock = threading.Lock()
-        #: By path: (time of change in ns, bytes), SHA-256.
-        self._known: dict[Path, tuple[tuple[int, int], str]] = {}
+        #: By path: (what tells one state from another, as far as the disk knows), SHA-256.
+        self._known: dict[Path, tuple[tuple[int, ...], str]] = {}
 
     def digests(self) -> dict[str, str]:
         """SHA-256 of each file by its path within the folder, as they are now. Raises OSError."""
@@ -36,8 +36,9 @@ class SharedFiles:
         parts = path.relative_to(self._folder).parts
         return len(parts) > 1 and parts[0].isdigit()
 
-    def _read(self, path: Path) -> tuple[tuple[int, int], str]:
+    def _read(self, path: Path) -> tuple[tuple[int, ...], str]:
         about = path.stat()
-        state = about.st_mtime_ns, about.st_size
+        # The first may be set by whoever copies a file, the second by nobody.
+        state = about.st_mtime_ns, about.st_ctime_ns, about.st_ino, about.st_size
         known = self._known.get(path)
         return known if known is not None and known[0] == state else (state, file_digest(path))

@@ -62,7 +62,10 @@ def _answer(request: dict[str, Any], ask: Admit, back: int) -> dict[str, Any]:
 def _read(file: int, size: int) -> bytes:
     content = b""
     while len(content) < size:
-        content += os.pread(file, size - len(content), len(content))
+        piece = os.pread(file, size - len(content), len(content))
+        if not piece:
+            raise EOFError("the picture's bytes are not all there")
+        content += piece
     return content
 
 

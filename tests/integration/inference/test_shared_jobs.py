@@ -212,6 +212,7 @@ def test_answers_that_are_files_where_they_are_many_or_long_are_made_once_more_a
         ModelError("not finite", code="result-not-finite"),
         InputError("all of them are too much", code="not-enough-memory"),
         FleetError("the worker was lost in 3 attempts", code="poisoned"),
+        RunStopped("the run took longer than its execution timeout", code="execution-timeout"),
     ],
 )
 def test_what_may_be_one_picture_s_fault_is_found_out_by_running_each_alone(played: Played, error: FleetError) -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from fleet.contracts import Priority
 from fleet.errors import RunStopped
+from worker.engine.batch_queue import PASSED_OVER
 from worker.engine.places import Places
 from worker.stop import StopReason, StopToken
 
@@ -92,6 +93,20 @@ def test_who_is_stopped_while_he_waits_leaves_at_once_and_takes_no_place() -> No
         until(lambda: scene.began == ["a", "c"])
         scene.end("c", third)
         assert scene.places._free == 1
+
+
+def test_nobody_is_passed_over_for_ever() -> None:
+    with runs(1) as scene:
+        first = scene.begin("a")
+        low, normal = scene.begin("b", Priority.LOW), scene.begin("c")
+        # So many were let in since.
+        scene.places._let_in_so_far += PASSED_OVER
+        urgent = scene.begin("d", Priority.URGENT)
+        scene.end("a", first)
+        until(lambda: scene.began == ["a", "b"])
+        for name, run in (("b", low), ("c", normal), ("d", urgent)):
+            scene.end(name, run)
+        assert scene.began == ["a", "b", "c", "d"]
 
 
 def test_a_run_that_fails_gives_its_place_back() -> None:

@@ -34,6 +34,7 @@ def test_answers_that_did_not_fit_make_jobs_smaller_for_a_while() -> None:
     assert sizes.most(KIND) == 8
     sizes.learn_crowded(KIND, 1)
     assert sizes.most(KIND) == 1
-    for _ in range(200):
+    # For as long as a front door lives.
+    for _ in range(40_000):
         sizes.learn(KIND, ended(0.01), 1)
     assert sizes.most(KIND) == 16
