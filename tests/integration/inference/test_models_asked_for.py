@@ -13,7 +13,7 @@ from api.inference.bringing import Bringing
 from api.inference.request import InferenceRequest
 from fleet.catalogue import Catalogue, Entry
 from fleet.model_records import HousedVersion, ModelRecords
-from fleet.model_source import Trained
+from fleet.model_source import OnHub, Trained
 from tests.support.front_door import Door, card, front_door
 from tests.support.servers import Servers
 
@@ -48,7 +48,7 @@ def test_a_repository_of_the_hub_has_its_own_name_unless_that_is_taken(idle: Doo
     assert [asked_for(idle, model_id="other/dino", **hub) for _ in range(2)] == ["other--dino/1"] * 2
     assert asked_for(idle, model_id="org/taken", **hub) == "org--taken/1"
     found = stored(idle, "dino/1")
-    assert found.source.model_dump(exclude_none=True) == {"kind": "hub", "repository": "org/dino", "revision": "main"}
+    assert found.source == OnHub(repository="org/dino")
     assert found.manifest == {"task": "image-embedding", "lane": "interactive"}
 
 
