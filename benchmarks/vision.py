@@ -36,6 +36,7 @@ from vision_lab.host_work import show_host_work
 from vision_lab.in_process import Bare, InProcess
 from vision_lab.networks import NAMES, Network, networks, photograph
 from vision_lab.peers import lit_server, timed_library
+from vision_lab.processor import used_ms
 
 from cli.stack import Stack
 from cli.stack.ports import free_port
@@ -44,6 +45,8 @@ from fleet.cpus import usable_cpus
 MOST_ABOVE_S, LEAST_SHARE = 0.008, 0.9
 #: Requests at once, the least pictures a minute, and what 95 of 100 take at most.
 CROWD, LEAST_A_MINUTE, MOST_S = 50, 100.0, 2.0
+#: Clients while the time of processors is taken.
+MANY = 8
 STAGES = ("queue", "load", "fetch", "decode", "prepare", "infer", "finish", "encode", "store")
 
 
@@ -137,6 +140,7 @@ def compare(scene: Scene, network: Network, url: str, work: Path) -> None:
     for clients in scene.crowds:
         fleet[clients], _ = asked(scene, bare, bound, target, clients)
         fleet[clients].show(f"fleet, {clients} clients")
+    show_processor(scene, target)
     for clients in scene.crowds:
         figures, stages[clients] = asked(scene, bare, bound, of_their_own, clients)
         figures.show(f"fleet, {clients} clients, a job for each picture")
@@ -189,6 +193,18 @@ def asked(
         figures.seconds += load.seconds
         stages += load.stages
     return figures, stages
+
+
+def show_processor(scene: Scene, target: Target) -> None:
+    """What a picture takes of the cores, by process."""
+    before = used_ms()
+    load: Load = scene.clients.submit(loaded, target, MANY, 2 * scene.seconds).result()
+    spent = used_ms()
+    spent.subtract(before)
+    each = ", ".join(f"{kind} {ms / load.answers:.1f}" for kind, ms in spent.most_common() if ms > 0)
+    print(
+        f"    processor ms a picture, {MANY} clients: {each}; together {spent.total() / load.answers:.1f}", flush=True
+    )
 
 
 def crowd(scene: Scene, network: Network, bare: Bare, bound: Figures, target: Target) -> None:

@@ -10,12 +10,11 @@ from fleet.errors import DependencyError, InputError, IntegrityError, NoCapableW
 from fleet.kept_inputs import KeptInputs
 from fleet.objects import ObjectStore
 from worker.contract import Progress, Source
-from worker.links import Links
+from worker.links import Fetched, Links
 from worker.patience import patiently
 from worker.stop import StopToken
 
 _PATIENCE_S = 10.0
-Fetched = tuple[Source, JobInput]
 T = TypeVar("T")
 
 

@@ -31,7 +31,6 @@ _MOST_BYTES = MAX_KEPT_TOTAL_BYTES - MAX_BYTES
 _JOBS_A_WORKER = 2
 #: Params that make files, and of which the work on one picture is a job's worth.
 _BY_THEMSELVES = ("preview", "tiles")
-_AS_FILE = ("vectors", "npy")
 #: A zip is a job of many pictures, which has a list for an answer.
 _ZIP = b"PK"
 #: What a worker says of a picture that is not the picture's fault.
@@ -61,15 +60,14 @@ def shareable(wanted: Wanted, ends_at: float, card: Card, members: Iterable[Memb
     (given,) = request.inputs
     if given.data is None or len(given.data) // 4 * 3 > MAX_BYTES:
         return None
-    if any(request.params.get(name) not in (None, False) for name in _BY_THEMSELVES):
-        return None
-    if request.params.get(_AS_FILE[0]) == _AS_FILE[1]:
+    params = request.params
+    if any(params.get(name) not in (None, False) for name in _BY_THEMSELVES) or params.get("vectors") == "npy":
         return None
     # What is no base64 spoils nobody's job, and is decoded once.
     read = read_data(given, 0)
     if read.inline.content.startswith(_ZIP):
         return None
-    params, model = request.params, f"{card.name}/{card.version}"
+    model = f"{card.name}/{card.version}"
     # The whole request, but for the picture.
     same = request.model_dump(mode="json", exclude={"inputs"}, exclude_defaults=True)
     return Shareable(

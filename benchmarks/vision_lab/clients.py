@@ -29,6 +29,8 @@ class Target:
 class Load:
     wall_s: float = 0.0
     seconds: list[float] = field(default_factory=list)
+    #: Answers, with those that are not counted.
+    answers: int = 0
     #: Of jobs: seconds by stage.
     stages: list[dict[str, float]] = field(default_factory=list)
 
@@ -89,4 +91,5 @@ def loaded(target: Target, clients: int, seconds: float) -> Load:
     long = all(ended >= ends or began < begins for began, ended, _ in answers)
     first, last = (min(one[0] for one in answers), max(one[1] for one in answers)) if long else (begins, ends)
     counted = [one for one in answers if first < one[1] <= last]
-    return Load(last - first, [ended - began for began, ended, _ in counted], [stages for _, _, stages in counted])
+    seconds_each, stages = [ended - began for began, ended, _ in counted], [stages for _, _, stages in counted]
+    return Load(last - first, seconds_each, len(answers), stages)

@@ -1,7 +1,4 @@
-"""How many runs of a model use a CPU at a time, where they are not joined: more than its cores would only hinder them.
-
-Eight runs of YOLO11n at once on two cores take a fifth more processor time each than two at once do.
-"""
+"""How many runs of a model that are not joined use a CPU at a time: more than its cores would only hinder them."""
 
 import itertools
 import threading

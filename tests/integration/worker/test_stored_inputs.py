@@ -4,13 +4,14 @@ from collections.abc import Callable, Iterator
 from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import pytest
 
 from fleet.addresses import Reach
-from fleet.contracts import Job, JobInput, LinkInput, MediaKind, ObjectRef
+from fleet.contracts import Job, JobInput, KeptInput, LinkInput, MediaKind, ObjectRef
 from fleet.database import Database
-from fleet.errors import InputError, IntegrityError, NotFound
+from fleet.errors import DependencyError, InputError, IntegrityError, NoCapableWorker, NotFound
 from fleet.jobs import JobStore
 from fleet.kept_inputs import KeptInputs, described
 from fleet.objects import ObjectStore
@@ -18,8 +19,8 @@ from fleet.outward import Outward
 from fleet.settings import Settings
 from tests.support.file_server import site
 from tests.support.fleet_of_one import new_job
-from worker.inputs import Fetched, Inputs
-from worker.links import Links
+from worker.inputs import Inputs
+from worker.links import Fetched, Links
 from worker.memory.room import ArrayRoom
 from worker.progress import JobProgress
 from worker.stop import StopToken
@@ -87,6 +88,22 @@ def test_what_lies_in_the_record_is_not_written_to_disk(fetch: Fetch, tmp_path: 
     ((source, known),) = fetch([kept], kept={0: content})  # type: ignore[call-arg]
     assert (source.content, source.name, source.media_type, known) == (content, "a.png", "image/png", kept)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_record_that_is_away_while_inputs_are_read_is_not_the_job_s_fault(
+    objects: ObjectStore, database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Away(KeptInputs):
+        def contents(self, job_id: UUID, kept: dict[int, KeptInput]) -> dict[int, bytes]:
+            raise DependencyError("PostgreSQL cannot be reached", code="database-unavailable")
+
+    monkeypatch.setattr("worker.inputs._PATIENCE_S", 0.0)
+    given = [JobInput(kept=described(b"abc", None, "image/png"))]
+    job = JobStore(database).submit(new_job(inputs=given, kept={0: b"abc"})).job
+    inputs = Inputs(objects, Away(database), Links(Outward([]), 100))
+    with pytest.raises(NoCapableWorker) as told:
+        inputs.fetched(job, tmp_path / "job", MediaKind.IMAGE, JobProgress(StopToken()), StopToken())
+    assert told.value.code == "input-unavailable"
 
 
 def test_all_files_of_a_job_are_admitted_before_they_are_there(

@@ -1,7 +1,7 @@
 """Runs that wait for a core: who is let in, in which order, and what a stop does to them."""
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 
@@ -56,8 +56,7 @@ def runs(count: int) -> Iterator[Runs]:
         made.close()
 
 
-def until(true: object) -> None:
-    assert callable(true)
+def until(true: Callable[[], bool]) -> None:
     pause = threading.Event()
     for _ in range(2000):
         if true():

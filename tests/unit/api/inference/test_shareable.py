@@ -84,6 +84,7 @@ def test_numbers_that_python_calls_equal_are_other_params() -> None:
         ([{"data": base64.b64encode(b"PK\x03\x04...").decode()}], {}),
         ([{"data": PICTURE}], {"params": {"preview": True}}),
         ([{"data": PICTURE}], {"params": {"tiles": {}}}),
+        ([{"data": PICTURE}], {"params": {"vectors": "npy"}}),
         ([{"data": PICTURE}], {"card_of": {"accepts": MediaKind.VOLUME}}),
         ([{"data": PICTURE}], {"card_of": {"returns": ResultKind.JSON}}),
     ],
