@@ -74,7 +74,6 @@ from fleet.logs import get_logger
 from fleet.objects import ObjectStore
 from fleet.outbox import Outbox
 from fleet.outward import outward_of
-from fleet.parts import PartStore
 from fleet.places import Places
 from fleet.retention import Retention
 from fleet.service_times import ServiceTimes
@@ -249,9 +248,7 @@ def _services(settings: Settings) -> Services:
         reconciler=reconciler,
         dispatcher=dispatcher,
         removal=removal,
-        sweeper=build_sweeper(
-            settings, removal, PartStore(database, objects), measures, leading=lambda: reconciler.leading
-        ),
+        sweeper=build_sweeper(settings, removal, database, measures, leading=lambda: reconciler.leading),
         webhooks=hooks,
         readiness=Readiness(
             {

@@ -1,8 +1,8 @@
 """The sweeper: removes what was deleted, what has been kept long enough, and what nobody needs.
 
 In every api process, at work in the one that leads, in a thread of its own: it waits for the object store, and nothing
-else shall. Every two seconds it looks for deleted jobs and for parts of ended ones, every minute for expired jobs and
-for orphans.
+else shall. Every two seconds it looks for deleted jobs, for parts of ended ones and for room that inputs have left,
+every minute for expired jobs and for orphans.
 """
 
 import threading
@@ -13,6 +13,8 @@ from api.measures import Measures
 from api.orphans import OrphanWalk
 from api.removal import Removal
 from api.steps import Steps
+from fleet.database import Database
+from fleet.kept_inputs import KeptInputs
 from fleet.parts import PartStore
 from fleet.retention import Hidden, Retention
 from fleet.settings import Settings
@@ -34,6 +36,7 @@ class Sweeper:
         retention: Retention,
         removal: Removal,
         parts: PartStore,
+        kept: KeptInputs,
         orphans: OrphanWalk,
         steps: Steps,
         measures: Measures,
@@ -42,6 +45,7 @@ class Sweeper:
         self._retention = retention
         self._removal = removal
         self._parts = parts
+        self._kept = kept
         self._orphans = orphans
         self._steps = steps
         self._measures = measures
@@ -67,6 +71,7 @@ class Sweeper:
         """Deletions first: somebody waits for them."""
         self._steps.run("deletions", self.remove_hidden)
         self._steps.run("parts", self.remove_parts)
+        self._steps.run("inputs", self.free_inputs)
         if time.monotonic() - self._expired_at >= _EXPIRE_EVERY_S:
             self._expired_at = time.monotonic()
             self._steps.run("retention", self.expire)
@@ -79,6 +84,10 @@ class Sweeper:
             if self._stop.is_set():
                 return
             self._steps.did("part-removed", self._parts.remove(job), job_id=str(job.job_id))
+
+    def free_inputs(self) -> None:
+        """Room of inputs in the record whose jobs have succeeded."""
+        self._kept.free_room()
 
     def expire(self) -> None:
         """Hides and removes jobs whose time is over, batch by batch, so that a store that is away holds up the rest."""
@@ -108,7 +117,11 @@ class Sweeper:
 
 
 def build_sweeper(
-    settings: Settings, removal: Removal, parts: PartStore, measures: Measures, leading: Callable[[], bool]
+    settings: Settings,
+    removal: Removal,
+    database: Database,
+    measures: Measures,
+    leading: Callable[[], bool],
 ) -> Sweeper:
     retention, steps = removal.retention, Steps(measures)
     orphans = OrphanWalk(
@@ -121,7 +134,8 @@ def build_sweeper(
     return Sweeper(
         retention=retention,
         removal=removal,
-        parts=parts,
+        parts=PartStore(database, removal.objects),
+        kept=KeptInputs(database),
         orphans=orphans,
         steps=steps,
         measures=measures,

@@ -1,2 +1,12 @@
 -- kept_inputs --
 SELECT number, content FROM job_input WHERE job_id = %(id)s
+
+-- dead_inputs --
+-- Removed rows, with the pieces of their bytes, whose room is not free yet; as the server's statistics have it.
+SELECT pg_stat_get_dead_tuples(oid) + pg_stat_get_dead_tuples(reltoastrelid) AS dead,
+       pg_total_relation_size(oid) AS bytes
+  FROM pg_class
+ WHERE oid = 'job_input'::regclass
+
+-- free_inputs --
+VACUUM (SKIP_LOCKED, TRUNCATE {truncate}) job_input

@@ -18,6 +18,7 @@ from fleet.errors import CorruptInput, NotFound
 from fleet.ids import new_id
 from fleet.job_values import Claim, Ending
 from fleet.jobs import JobStore
+from fleet.kept_inputs import KeptInputs
 from fleet.objects import ObjectStore, result_key, upload_key
 from fleet.outbox import Outbox
 from fleet.parts import PartStore
@@ -159,6 +160,7 @@ def sweeping_of(settings: Settings, objects: ObjectStore | None = None) -> Itera
             retention=retention,
             removal=removal,
             parts=parts,
+            kept=KeptInputs(database),
             orphans=OrphanWalk(retention, store, steps, grace_s=3600.0, every_s=0.0),
             steps=steps,
             measures=measures,

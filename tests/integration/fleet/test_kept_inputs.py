@@ -12,6 +12,7 @@ from fleet.kept_inputs import KeptInputs, described
 from fleet.settings import Settings
 from tests.support.fleet_of_one import new_job
 from tests.support.sweeping import NOTHING, Sweeping, sweeping_of
+from tests.support.waiting import eventually
 
 #: With a NUL, a quote and a backslash: not a text.
 CONTENTS = {1: b"\x00'\\\xff" * 30_000, 3: b"b"}
@@ -95,3 +96,34 @@ def test_bytes_that_changed_are_noticed(scene: Sweeping) -> None:
     scene.database.run("update job_input set content = 'x' where number = 3")
     with pytest.raises(IntegrityError, match="input 3"):
         contents(scene, claim.job.id)
+
+
+def test_room_of_inputs_that_are_gone_is_used_again(scene: Sweeping) -> None:
+    def pages() -> int:
+        (row,) = scene.database.run(
+            "select pg_relation_size(reltoastrelid) as n from pg_class where relname='job_input'"
+        )
+        return int(row["n"])
+
+    def round_of_jobs() -> int:
+        for _ in range(10):
+            job = claimed(scene).job
+            assert scene.jobs.finish(job, result={}, artifacts=[], inputs=INPUTS, ending=NOTHING) is not None
+        return pages()
+
+    kept = KeptInputs(scene.database)
+    while_live = claimed(scene)
+    first = round_of_jobs()
+    for _ in range(4):
+        # The server's statistics say of it within a second or so.
+        eventually(kept.free_room)
+        assert round_of_jobs() < 2 * first
+    assert contents(scene, while_live.job.id) == CONTENTS
+    scene.sweeper.free_inputs()
+
+
+def test_little_room_is_left_to_the_server(scene: Sweeping) -> None:
+    claim = claimed(scene)
+    assert scene.jobs.finish(claim.job, result={}, artifacts=[], inputs=INPUTS, ending=NOTHING) is not None
+    scene.database.run("select pg_stat_force_next_flush()")
+    assert not KeptInputs(scene.database).free_room()
