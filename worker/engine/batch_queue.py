@@ -7,6 +7,7 @@ from queue import SimpleQueue
 
 from fleet.contracts import Priority
 from worker.contract import Array
+from worker.engine.batch_pace import Pace
 from worker.engine.batch_rows import Bucket
 from worker.engine.manifest import Batching
 from worker.stop import StopToken
@@ -74,7 +75,9 @@ class Batch:
 class BatchQueue:
     """By bucket. A call that was taken out is somebody else's to answer."""
 
-    def __init__(self, batching: Batching) -> None:
+    def __init__(self, batching: Batching, pace: Pace | None = None) -> None:
+        """pace: limits what runs together; None: nothing does but `batching`."""
+        self._pace = pace
         self._most = batching.max_batch_size
         self._preferred = sorted({size for size in batching.preferred if size <= self._most}, reverse=True)
         self._delays = batching.max_delay_ms > 0
@@ -110,13 +113,17 @@ class BatchQueue:
         self.remove(head)
         return head
 
-    def company(self, leader: Call) -> list[Call]:
+    def company(self, leader: Call, free: int = 0) -> list[Call]:
         """The leader and whoever of its bucket runs with it, taken out.
 
-        As many as fit; with preferred sizes the largest of them that can be made, if any can.
+        As many as fit; with preferred sizes the largest of them that can be made, if any can. free: instances that
+        have nothing to do. Where runs are paced, they get their share of what waits.
         """
+        waiting = self._ordered(self._buckets.get(leader.bucket, []))
         most, rows, chosen, preferred = self.most_rows(leader), leader.rows, [leader], 1
-        for call in self._ordered(self._buckets.get(leader.bucket, [])):
+        if self._pace and free:
+            most = min(most, -(-sum(call.rows for call in [leader, *waiting]) // (free + 1)))
+        for call in waiting:
             rows, most = rows + call.rows, min(most, self.most_rows(call))
             if rows > most:
                 break
@@ -131,7 +138,13 @@ class BatchQueue:
 
     def most_rows(self, call: Call) -> int:
         most, until = self._smaller.get(call.bucket, (self._most, 0.0))
-        return min(most if time.monotonic() < until else self._most, call.most_rows or self._most)
+        limits = [most if time.monotonic() < until else self._most, call.most_rows or self._most]
+        return min(*limits, self._pace.most_rows(call.bucket)) if self._pace else min(limits)
+
+    def ran(self, batch: Batch, seconds: float) -> None:
+        """A run went well, and took so long."""
+        if self._pace:
+            self._pace.learn(batch.leader.bucket, batch.rows, seconds)
 
     def keep_smaller(self, bucket: Bucket, rows: int) -> None:
         """For a while: a run of twice as many did not fit the memory."""

@@ -2,6 +2,7 @@
 
 import mmap
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
 
@@ -15,6 +16,14 @@ Bucket = tuple[tuple[str, str, tuple[int, ...]], ...]
 #: The operator takes one scale from all values of a tensor, and so from all rows: beside a row fifty times as loud, a
 #: classifier's scores were wrong by half (measured).
 _ONE_SCALE_FOR_ALL = b"DynamicQuantizeLinear"
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A call's own rows, and how many rows the run had that made them."""
+
+    outputs: dict[str, Array]
+    batch_size: int
 
 
 def rows_of(feeds: Mapping[str, Array]) -> int:

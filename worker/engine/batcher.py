@@ -12,7 +12,6 @@ So what arrived during a run is the next batch, and a call that is alone costs m
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from itertools import count
 from queue import Empty
 from threading import Lock
@@ -21,9 +20,10 @@ from fleet.contracts import Priority
 from fleet.errors import ModelError, NoCapableWorker, RunStopped
 from fleet.logs import get_logger
 from worker.contract import Array
+from worker.engine.batch_pace import Pace
 from worker.engine.batch_queue import Batch, BatchQueue, Call, Outcome
 from worker.engine.batch_return import Returning
-from worker.engine.batch_rows import bucket_of, joined, parted, refuse_too_many, rows_of
+from worker.engine.batch_rows import Answer, bucket_of, joined, parted, refuse_too_many, rows_of
 from worker.engine.batch_trust import Trust
 from worker.engine.manifest import Batching
 from worker.stop import StopToken
@@ -33,14 +33,6 @@ Run = Callable[[Mapping[str, Array], StopToken], dict[str, Array]]
 _LEADER_LEAVES_S = 1.0
 _NO_MEMORY = "inference-out-of-memory"
 log = get_logger(__name__)
-
-
-@dataclass(frozen=True)
-class Answer:
-    """A call's own rows, and how many rows the run had that made them."""
-
-    outputs: dict[str, Array]
-    batch_size: int
 
 
 class Batcher:
@@ -54,11 +46,12 @@ class Batcher:
         model: str,
         ran: Callable[[int, float], None] = lambda items, seconds: None,
         waited: Callable[[float], None] = lambda seconds: None,
+        paced: bool = False,
     ) -> None:
         """`run` is the model's; `model` names it in messages.
 
         ran: told of each run that went well, with its rows and its seconds. waited: told of each call's seconds here
-        before its run began.
+        before its run began. paced: what runs together is limited by what was seen to be slower (batch_pace.py).
         """
         self._run_model = run
         self._most = batching.max_batch_size
@@ -68,7 +61,7 @@ class Batcher:
         self._trust = Trust(model)
         self._lock = Lock()
         self._free = batching.instances
-        self._queue = BatchQueue(batching)
+        self._queue = BatchQueue(batching, Pace() if paced else None)
         #: Parts of batches that failed: they run before anything else, and as they are.
         self._parts: deque[list[Call]] = deque()
         self._numbers = count()
@@ -227,7 +220,7 @@ class Batcher:
                 self._parts.extendleft([together] if together else [])
                 self._appoint()
                 return None
-            calls = together or ([leader] if self._trust.fault else self._queue.company(leader))
+            calls = together or ([leader] if self._trust.fault else self._queue.company(leader, self._free))
             calls = [call for call in calls if call is leader or not call.stopped]
             batch = Batch(calls, StopToken() if len(calls) > 1 else leader.stop)
             now = time.monotonic()
@@ -263,6 +256,8 @@ class Batcher:
                     self._trust.doubt(reason)
         except Exception as error:  # noqa: BLE001 (each call raises its own)
             return self._after_failure(batch, error)
+        with self._lock:
+            self._queue.ran(batch, seconds)
         self._ran(batch.rows, seconds)
         return [*own], []
 

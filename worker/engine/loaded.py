@@ -153,7 +153,9 @@ class LoadedModel:
         waited = partial(self.watch.waited, version.name, version.version)
         batching = batching.model_copy(update={"instances": self.at_once})
         run = partial(self.run, session=session)
-        batcher = Batcher(run, batching, model=version.key, ran=self.ran, waited=waited)
+        # Whoever names sizes has measured; and a GPU gains by any.
+        paced = not batching.preferred and session.provider not in GPU_PROVIDERS and self.speed >= 1
+        batcher = Batcher(run, batching, model=version.key, ran=self.ran, waited=waited, paced=paced)
         if reason := never_joins(path, session.inputs, session.outputs):
             batcher.refuse(reason)
         return LoadedGraph(path, session, batcher)

@@ -12,7 +12,8 @@ from fleet.contracts import Priority
 from fleet.errors import FleetError, ModelError, NoCapableWorker, RunStopped, ValidationFailed
 from tests.support.waiting import eventually
 from worker.contract import Array
-from worker.engine.batcher import Answer, Batcher
+from worker.engine.batch_rows import Answer
+from worker.engine.batcher import Batcher
 from worker.engine.manifest import Batching
 from worker.stop import StopReason, StopToken
 
