@@ -20,6 +20,7 @@ from worker.pictures.items import Stages
 from worker.pictures.preprocess import Preprocess
 from worker.pictures.publisher import PublishedFiles, picture_recipe
 from worker.pictures.recipe import Recipe
+from worker.pictures.shrink import Shrink
 from worker.pictures.views import COUNTS, check_views, pieces_of, views_of
 
 #: Codes of what a graph says to pictures of a size that it does not take; memory that ran out says nothing of that.
@@ -101,6 +102,10 @@ class ImageEmbedder:
         if not np.isfinite(vector).all():
             raise ModelError("the model answered with numbers that are not finite", code="result-not-finite")
         return vector
+
+    def shrink(self, params: ImageEmbeddingParams) -> Shrink | None:
+        """What is done first with each picture; None where looks at other scales need all of it."""
+        return self.feed.preprocess.shrink if set(params.scales) <= {1.0} else None
 
     def run_bytes(self, params: ImageEmbeddingParams, model: Model, progress: Progress) -> int:
         """Memory that a picture takes besides itself."""

@@ -16,6 +16,7 @@ from worker.media.limits import Admit
 from worker.media.picture_decode import decode_picture
 from worker.media.picture_limits import PictureLimits
 from worker.memory.trim import keep_freed
+from worker.pictures.shrink import Shrink
 
 #: Between pictures: what one of a few megapixels takes.
 _KEPT_BYTES = 32 * 1024**2
@@ -50,10 +51,12 @@ def _answer(request: dict[str, Any], ask: Admit, back: int) -> dict[str, Any]:
 
     def work() -> dict[str, Any]:
         given = Path(request["path"]) if "path" in request else _read(back, request["content"])
-        decoded = decode_picture(given, limits, request["alpha"], admit)
-        height, width = decoded.pixels.shape[:2]
+        shrink = Shrink(**request["shrink"]) if request.get("shrink") else None
+        decoded = decode_picture(given, limits, request["alpha"], admit, shrink=shrink)
         _write(back, decoded.pixels.data.cast("B"))
-        return {"decoded": {"width": width, "height": height, "about": decoded.about}}
+        width, height = decoded.size
+        shape = decoded.pixels.shape
+        return {"decoded": {"width": width, "height": height, "shape": shape, "about": decoded.about}}
 
     told = caught(work, "the picture does not fit into the memory set aside for decoding")
     return told | {"reusable": "decoded" in told or told.get("fault", {}).get("code") in _HARMLESS}

@@ -12,17 +12,21 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
 
+import numpy as np
+import numpy.typing as npt
 from PIL import Image, UnidentifiedImageError
 
 from fleet.errors import CorruptInput, FleetError, InputTooLarge, UnsupportedMedia
 from worker.media.picture_limits import PictureLimits
-from worker.media.picture_pixels import Alpha, Pixels, upright_rgb
+from worker.media.picture_pixels import Alpha, upright_rgb
 from worker.media.sniff import Format, sniff
+from worker.pictures.shrink import Shrink
 
 #: No more: Pillow opens forty others, one of them with an interpreter of PostScript.
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
 _HEAD_BYTES = 4096
-#: Of a pixel, while the file's own form, Pillow's RGB, an upright copy and our array are held; and in WebP's decoder.
+#: Of a pixel, while the file's own form, Pillow's RGB, an upright copy and our array are held; in WebP's decoder; and
+#: while it is made smaller, first narrower and then lower.
 _BYTES_PER_PIXEL = 20
 #: What Pillow's readers raise for bytes that are not what they should be. An OSError is a truncated file, mostly.
 _BROKEN = (OSError, SyntaxError, ValueError, TypeError, LookupError, EOFError, struct.error, zlib.error)
@@ -42,24 +46,34 @@ Ask = Callable[[str, int], None]
 
 @dataclass(frozen=True)
 class DecodedPicture:
-    pixels: Pixels
+    #: uint8 [height, width, 3], upright RGB.
+    pixels: npt.NDArray[np.uint8]
+    #: (width, height), upright, before it was made smaller.
+    size: tuple[int, int]
     about: dict[str, Any] = field(default_factory=dict)
 
 
 def decode_picture(
-    given: Path | bytes, limits: PictureLimits, alpha: Alpha = "white", ask: Ask = lambda what, peak: None
+    given: Path | bytes,
+    limits: PictureLimits,
+    alpha: Alpha = "white",
+    ask: Ask = lambda what, peak: None,
+    *,
+    shrink: Shrink | None = None,
 ) -> DecodedPicture:
-    """`given` is the file, or what is in it.
+    """`given` is the file, or what is in it. With `shrink` only what that leaves of it becomes an array.
 
     Raises an InputError with a stable code; the table is in docs/how-to/classify-pictures.md.
     """
     size = len(given) if isinstance(given, bytes) else given.stat().st_size
     limits.check_file(size)
     with io.BytesIO(given) if isinstance(given, bytes) else given.open("rb") as file:
-        return _decoded(file, size, limits, alpha, ask)
+        return _decoded(file, size, limits, alpha, ask, shrink=shrink)
 
 
-def _decoded(file: BinaryIO, size: int, limits: PictureLimits, alpha: Alpha, ask: Ask) -> DecodedPicture:
+def _decoded(
+    file: BinaryIO, size: int, limits: PictureLimits, alpha: Alpha, ask: Ask, *, shrink: Shrink | None
+) -> DecodedPicture:
     head = file.read(_HEAD_BYTES)
     file.seek(0)
     if not head:
@@ -81,10 +95,11 @@ def _decoded(file: BinaryIO, size: int, limits: PictureLimits, alpha: Alpha, ask
             if image.size != announced:
                 accept(*image.size)
             try:
-                pixels, orientation = upright_rgb(image, alpha)
+                upright, orientation = upright_rgb(image, alpha)
             except _BROKEN as error:
                 raise corrupt() from error
-    return DecodedPicture(pixels, {"format": kind, "mode": mode, "orientation": orientation})
+            pixels = np.asarray(shrink.of(upright) if shrink is not None else upright)
+    return DecodedPicture(pixels, upright.size, {"format": kind, "mode": mode, "orientation": orientation})
 
 
 def opened(file: BinaryIO, limits: PictureLimits) -> Image.Image:

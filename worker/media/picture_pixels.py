@@ -10,13 +10,11 @@ from contextlib import suppress
 from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
 from PIL import Image
 
 from fleet.errors import UnsupportedMedia
 
 Alpha = Literal["white", "drop"]
-Pixels = npt.NDArray[np.uint8]
 _ORIENTATION, _PHOTOMETRIC = 0x0112, 0x0106
 #: Source: Exif 2.3, tag Orientation.
 _TURNS = {
@@ -33,8 +31,8 @@ _DEEP = ("I;16", "I;16L", "I;16B", "I;16N", "I")
 _WITH_ALPHA = ("RGBA", "LA", "PA", "RGBa", "La")
 
 
-def upright_rgb(image: Image.Image, alpha: Alpha) -> tuple[Pixels, int]:
-    """uint8 [height, width, 3], and the orientation that the file told, 1 to 8. Raises as `Image.load`.
+def upright_rgb(image: Image.Image, alpha: Alpha) -> tuple[Image.Image, int]:
+    """In mode RGB, and the orientation that the file told, 1 to 8. Raises as `Image.load`.
 
     Raises UnsupportedMedia `unsupported-pixels` for numbers of which nobody knows what is black and what is white.
     """
@@ -46,7 +44,7 @@ def upright_rgb(image: Image.Image, alpha: Alpha) -> tuple[Pixels, int]:
     rgb = as_rgb(image, alpha)
     if told in _TURNS and not turned:
         rgb = rgb.transpose(_TURNS[told])
-    return np.asarray(rgb), told
+    return rgb, told
 
 
 def orientation_of(

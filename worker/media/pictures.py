@@ -26,7 +26,8 @@ from worker.media.picture_pixels import Alpha
 from worker.media.placed import placed
 from worker.media.sniff import HEAD_BYTES, Format, sniff
 from worker.media.spilled import Spill
-from worker.pictures.items import Admit, Item, Pictures
+from worker.pictures.items import Admit, Check, Item, Pictures
+from worker.pictures.shrink import Shrink
 
 #: A file in memory that has held more is given back.
 _KEPT_BYTES = 64 * 1024**2
@@ -34,7 +35,6 @@ _KEPT_BYTES = 64 * 1024**2
 _TOO_LARGE = frozenset({"too-many-pixels", "too-many-bytes"})
 #: For a decoding process, while as many are at work as the cores can use.
 _PATIENCE_S = 5.0
-Check = Callable[[], None]
 
 
 @dataclass(frozen=True)
@@ -43,6 +43,8 @@ class _Asked:
 
     alpha: Alpha
     tiled: bool
+    #: Done by whoever decodes them.
+    shrink: Shrink | None = None
 
 
 class PictureReader:
@@ -77,7 +79,7 @@ class PictureReader:
                 many = True
                 items += self._members(placed(source).path, asked)
             else:
-                items.append(Item(source.name, partial(self._read, source, asked)))
+                items.append(_item(source.name, partial(self._read, source), asked))
         if not items:
             raise ValidationFailed("there is no picture: the inputs hold no files", code="no-pictures")
         present = sum(source.path.stat().st_size for source in sources if source.fault is None and source.path.exists())
@@ -89,7 +91,7 @@ class PictureReader:
             archive = zipfile.ZipFile(path)
             entries = files_of(archive, self._limits)
         return [
-            Item(entry.filename, partial(self._read_member, archive, entry, asked))
+            _item(entry.filename, partial(self._read_member, archive, entry), asked)
             for entry in entries
             if not is_litter(PurePosixPath(entry.filename))
         ]
@@ -113,7 +115,7 @@ class PictureReader:
 
     def _picture(self, source: Source, asked: "_Asked", admit: Admit, check: Check) -> Picture:
         try:
-            picture = self._decoded(source, asked.alpha, admit, check)
+            picture = self._decoded(source, asked, admit, check)
         except InputTooLarge as error:
             if not asked.tiled or not self._limits.max_tiled_pixels or error.code not in _TOO_LARGE:
                 raise
@@ -121,15 +123,16 @@ class PictureReader:
             picture = spill.read(placed(source).path, asked.alpha, admit, check)
         return replace(picture, name=source.name)
 
-    def _decoded(self, source: Source, alpha: Alpha, admit: Admit, check: Check) -> Picture:
+    def _decoded(self, source: Source, asked: "_Asked", admit: Admit, check: Check) -> Picture:
         where = {"path": str(source.path)} if source.content is None else {"content": source.content}
-        request = {**where, "alpha": alpha, "limits": asdict(self._limits)}
+        shrink = None if asked.shrink is None else asdict(asked.shrink)
+        request = {**where, "alpha": asked.alpha, "shrink": shrink, "limits": asdict(self._limits)}
         answer, pixels = self._children.ask(
             request,
             self._limits.max_seconds,
             check,
             lambda what, memory, files: admit(what, memory),
-            lambda child, answer: (answer, self._pixels(child, answer)),
+            lambda child, answer: (answer, self._pixels(child, answer, asked.shrink)),
         )
         if pixels is None:
             raise_fault(answer)
@@ -137,12 +140,16 @@ class PictureReader:
         admit("a picture", pixels.nbytes)
         return Picture(pixels, about=answer["decoded"]["about"])
 
-    def _pixels(self, child: "_PictureChild", answer: dict[str, Any]) -> Array | None:
+    def _pixels(self, child: "_PictureChild", answer: dict[str, Any], shrink: Shrink | None) -> Array | None:
         if "decoded" not in answer:
             return None
-        width, height = answer["decoded"]["width"], answer["decoded"]["height"]
+        told = answer["decoded"]
+        width, height = told["width"], told["height"]
         # It may have been taken over by what it read.
         self._limits.check_size(width, height)
+        height, width = (height, width) if shrink is None else shrink.left((height, width))
+        if told["shape"] != [height, width, 3]:
+            raise crashed()
         return child.pixels(width, height)
 
 
@@ -180,6 +187,10 @@ class _PictureChild(Child):
         if pixels.nbytes > _KEPT_BYTES:
             os.ftruncate(self._pixels, 0)
         return pixels
+
+
+def _item(name: str, read: Callable[[_Asked, Admit, Check], Picture], asked: _Asked) -> Item:
+    return Item(name, partial(read, asked), lambda shrink: partial(read, replace(asked, shrink=shrink)))
 
 
 def _file_in_memory(scratch: Path) -> int:

@@ -22,12 +22,30 @@ from worker.pictures.answers import Answer, Drawn, ItemAnswers, lines_of
 from worker.pictures.blocks import Blocks
 from worker.pictures.ledger import SMALL_BYTES, Admit, Ledger
 from worker.pictures.quality import quality_of
+from worker.pictures.shrink import Shrink
 from worker.pictures.turns import Turns
 
-__all__ = ["Admit", "Answer", "Drawn", "Item", "ItemAnswers", "One", "PictureParams", "Pictures", "Stages", "each"]
+__all__ = [
+    "Admit",
+    "Answer",
+    "Check",
+    "Drawn",
+    "Item",
+    "ItemAnswers",
+    "One",
+    "PictureParams",
+    "Pictures",
+    "Read",
+    "Stages",
+    "each",
+]
 
 #: Times the block as that stage of the job; of many pictures, which are worked on side by side, it does nothing.
 Stages = Callable[[Stage], AbstractContextManager[None]]
+#: Ends the work by raising when the job is no longer wanted.
+Check = Callable[[], None]
+#: Asks for the memory that reading takes, and holding the picture after that.
+Read = Callable[[Admit, Check], Picture]
 #: What a task makes of a picture: its answer, as JSON.
 One = Callable[[Picture, Stages], "dict[str, Any] | Drawn"]
 _MOST_LANES = 16
@@ -40,8 +58,9 @@ class Item:
     """One picture that is still to be read. `read` raises an InputError for what is wrong with it."""
 
     name: str
-    #: Asks for the memory that reading takes, and holding the picture after that.
-    read: Callable[[Admit, Callable[[], None]], Picture]
+    read: Read
+    #: What reads it where it is made small so before it is handed over; None: nothing does.
+    shrunk: Callable[[Shrink], Read] | None = None
 
 
 @dataclass(frozen=True)
@@ -77,6 +96,7 @@ def each(
     held: Callable[[Picture], int] | None = None,
     in_turn: bool = False,
     hinges_on: str = "",
+    shrink: Shrink | None = None,
 ) -> ItemAnswers:
     """Calls `one` for each picture, several at a time where there are many.
 
@@ -84,6 +104,7 @@ def each(
     answer_bytes: what each answer takes until the end of the job; 0: that is counted as they come.
     held: what it takes of a certain picture besides. in_turn: one at a time, for a `one` that has several threads.
     hinges_on: what decides the answers besides params and model, such as a setting of the worker.
+    shrink: what `one` does first with each picture, and may find done by whoever decoded it.
 
     Raises the InputError of the only picture, and whatever is not the fault of a picture: ModelError, RunStopped,
     DependencyError.
@@ -101,7 +122,9 @@ def each(
         item = pictures.items[index]
         with ledger.part() as admit, ledger.part() as admit_work:
             with stages(Stage.DECODE):
-                picture = item.read(admit, progress.check)
+                # Quality is that of all its pixels.
+                read = _reader(item, None if params.quality else shrink)
+                picture = read(admit, progress.check)
             if held is not None:
                 admit_work(f"work on a picture of {picture.size[0]} × {picture.size[1]} pixels", held(picture))
             made = one(picture, stages)
@@ -161,6 +184,10 @@ def _side_by_side(
             pool.shutdown(wait=False, cancel_futures=True)
             raise
     return blocks.answers()
+
+
+def _reader(item: Item, shrink: Shrink | None) -> Read:
+    return item.read if shrink is None or item.shrunk is None else item.shrunk(shrink)
 
 
 def _judged(result: dict[str, Any], picture: Picture, params: PictureParams) -> dict[str, Any]:

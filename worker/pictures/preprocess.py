@@ -9,6 +9,7 @@ from worker.contract import Array
 from worker.pictures.channels import channels_first, looked_up
 from worker.pictures.recipe import Recipe
 from worker.pictures.resize import linear, pillow
+from worker.pictures.shrink import Shrink, resized_to
 
 #: A byte can have so many values, so what becomes of each is computed once.
 _LEVELS = 256
@@ -22,6 +23,14 @@ class Preprocess:
     def __init__(self, recipe: Recipe) -> None:
         self.recipe = recipe
 
+    @property
+    def shrink(self) -> Shrink | None:
+        """What `resized` does first of all, where Pillow does it: a picture may come with that done already."""
+        recipe = self.recipe
+        if recipe.resize == "none" or recipe.kernel == "opencv-linear":
+            return None
+        return Shrink(recipe.resize, recipe.size, recipe.kernel)
+
     def pixels(self, picture: Array) -> Array:
         """uint8 [h, w, 3], RGB -> uint8 [height, width, 3], RGB: resized and cropped."""
         return self.cropped(self.resized(picture))
@@ -30,12 +39,8 @@ class Preprocess:
         """uint8 [h, w, 3], RGB -> uint8 [height, width, 3], RGB."""
         recipe = self.recipe
         height, width = picture.shape[:2]
-        if recipe.resize == "stretch":
-            height, width = recipe.stretched
-        elif recipe.resize == "shortest-edge" and isinstance(recipe.size, int):
-            short, long = min(height, width), max(height, width)
-            other = max(1, int(recipe.size * long / short))
-            height, width = (recipe.size, other) if height <= width else (other, recipe.size)
+        if recipe.resize != "none":
+            height, width = resized_to(recipe.resize, recipe.size, (height, width))
         if recipe.kernel == "opencv-linear":
             return linear(picture, (width, height))
         return pillow(picture, (width, height), recipe.kernel)

@@ -13,8 +13,8 @@ from typing import Any
 from pydantic import ValidationError
 
 from fleet.errors import ModelError
+from worker.pictures.filters import Filter
 from worker.pictures.recipe import CLIP_MEAN, CLIP_STD, HALF, IMAGENET_MEAN, IMAGENET_STD, Recipe
-from worker.pictures.resize import Filter
 
 #: Pillow's numbers of its filters.
 FILTERS: dict[int, Filter] = {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic", 4: "box", 5: "hamming"}

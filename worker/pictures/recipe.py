@@ -5,7 +5,8 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from worker.pictures.resize import Filter
+from worker.pictures.filters import Filter
+from worker.pictures.shrink import Way
 
 Side = Annotated[int, Field(ge=1, le=8192)]
 Level = Annotated[float, Field(allow_inf_nan=False)]
@@ -26,7 +27,7 @@ class Recipe(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     #: `stretch`: to `size` whatever becomes of the proportions; `shortest-edge`: the short side to `size`.
-    resize: Literal["stretch", "shortest-edge", "none"] = "stretch"
+    resize: Literal[Way, "none"] = "stretch"
     #: In pixels: one number, or [height, width].
     size: Side | tuple[Side, Side] = 224
     #: Pillow's filters, which average over all that a pixel covers, or OpenCV's, which does not.

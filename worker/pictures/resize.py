@@ -2,28 +2,20 @@
 
 `linear` is OpenCV's INTER_LINEAR, which looks at two pixels per axis however far it shrinks; `pillow` is Pillow's,
 which averages over all that a new pixel covers. They are not alternatives: a detector fed by the other one finds other
-boxes. Which one a model wants is said by its family; see docs/explanation/pictures.md.
+boxes. Which one a model wants is said by its family; see docs/decisions/0015-opencv-resizes-pictures.md.
 """
 
 from functools import cache, lru_cache
 from importlib import import_module
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from PIL import Image
 
 from worker.contract import Array
+from worker.pictures.filters import PILLOWS, Filter
 from worker.pictures.on_disk import bands, is_on_disk, rows_of
 
-Filter = Literal["nearest", "bilinear", "bicubic", "lanczos", "box", "hamming"]
-_FILTERS: dict[Filter, Image.Resampling] = {
-    "nearest": Image.Resampling.NEAREST,
-    "bilinear": Image.Resampling.BILINEAR,
-    "bicubic": Image.Resampling.BICUBIC,
-    "lanczos": Image.Resampling.LANCZOS,
-    "box": Image.Resampling.BOX,
-    "hamming": Image.Resampling.HAMMING,
-}
 #: Weights are whole numbers of so many bits.
 _BITS = 11
 _ONE = 1 << _BITS
@@ -129,7 +121,7 @@ def pillow(
         # Rows first, then columns: where Pillow does it the other way round pixels differ by a level or two.
         narrow, top = Image.new("RGB", (size[0], array.shape[0])), 0
         for band in bands(array):
-            narrow.paste(Image.fromarray(band).resize((size[0], len(band)), _FILTERS[kind]), (0, top))
+            narrow.paste(Image.fromarray(band).resize((size[0], len(band)), PILLOWS[kind]), (0, top))
             top += len(band)
-        return np.asarray(narrow.resize(size, _FILTERS[kind]))
-    return np.asarray(Image.fromarray(array).resize(size, _FILTERS[kind], box))
+        return np.asarray(narrow.resize(size, PILLOWS[kind]))
+    return np.asarray(Image.fromarray(array).resize(size, PILLOWS[kind], box))

@@ -33,7 +33,8 @@ class ImageClassification:
         def one(picture: Picture, stages: Stages) -> dict[str, Any]:
             return classifier.classify(picture, params, model, stages)
 
-        return each(media, params, model, progress, one, run_bytes=classifier.run_bytes(params, model, progress))
+        run_bytes, shrink = classifier.run_bytes(params, model, progress), classifier.feed.preprocess.shrink
+        return each(media, params, model, progress, one, run_bytes=run_bytes, shrink=shrink)
 
     def check(self, model: Model) -> Iterator[str]:
         """Feeds it a black picture, and holds the names of the classes against the graph."""

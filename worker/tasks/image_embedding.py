@@ -68,6 +68,7 @@ class ImageEmbedding:
                 run_bytes=embedder.run_bytes(params, model, progress),
                 # Scores of labels are counted as they come, and the vectors beside them.
                 answer_bytes=0 if labels else answer_bytes(form, embedder.width),
+                shrink=embedder.shrink(params),
             )
             if form == "npy":
                 with progress.stage(Stage.FINISH):

@@ -39,7 +39,8 @@ class VisualQa:
         def one(picture: Picture, stages: Stages) -> dict[str, Any]:
             return answerer.answer(picture, asked, model, stages, progress.check)
 
-        return each(media, params, model, progress, one, run_bytes=answerer.run_bytes(asked, model, progress))
+        run_bytes, shrink = answerer.run_bytes(asked, model, progress), answerer.pictures.preprocess.shrink
+        return each(media, params, model, progress, one, run_bytes=run_bytes, shrink=shrink)
 
     def check(self, model: Model) -> Iterator[str]:
         """Asks all that can be asked about a black picture."""

@@ -20,7 +20,8 @@ from worker.detection.merging import Merge, Merging, Metric
 from worker.detection.params import DetectionParams
 from worker.detection.views import View
 from worker.pictures import on_disk
-from worker.pictures.resize import Filter, linear, pillow
+from worker.pictures.filters import Filter
+from worker.pictures.resize import linear, pillow
 from worker.pictures.tiling import Grid, Tile
 
 GOLDENS: dict[str, Any] = json.loads((Path(__file__).parents[2] / "support" / "tile_goldens.json").read_text())

@@ -9,10 +9,11 @@ from pydantic import ValidationError
 from fleet.errors import ModelError
 from worker.contract import Array
 from worker.detection.facts import Facts
+from worker.pictures.filters import Filter
 from worker.pictures.preprocess import Preprocess
 from worker.pictures.published import FILTERS
 from worker.pictures.recipe import IMAGENET_MEAN, IMAGENET_STD, Recipe
-from worker.pictures.resize import Filter, pillow
+from worker.pictures.resize import pillow
 
 #: Kinds whose processors stretch pictures and leave their levels as they are; the others go by edges, and normalise.
 _PLAIN = ("rt_detr", "rt_detr_v2", "d_fine")
