@@ -158,17 +158,19 @@ def compare(scene: Scene, network: Network, url: str, work: Path) -> None:
 
 def in_process(scene: Scene, network: Network, ours: InProcess, bare: Bare, bound: Figures) -> None:
     """One picture at a time on this thread, and its bare runs on one core in between."""
-    figures, above, alone = Figures(), [], Figures()
+    figures, above, alone, together = Figures(), [], Figures(), Figures()
     for _ in range(max(5, round(scene.rounds * scene.seconds / (2 * bare.once())))):
         network_s = bare.once()
         whole_s = ours.once()[1]["all"]
         figures.seconds.append(whole_s)
         alone.seconds.append(network_s)
+        together.seconds.append(bare.once(usable_cpus()))
         above.append(whole_s - network_s)
-    for each in (alone, figures):
+    for each in (alone, together, figures):
         each.rates = [1 / each.at(0.5)]
     figures.shares = [alone.at(0.5) / figures.at(0.5)]
     alone.show("bare network, one at a time on one core")
+    together.show("bare network, one at a time on all cores")
     more_s = statistics.median(above)
     least_s = min(figures.seconds) - min(alone.seconds)
     figures.show(
@@ -229,13 +231,15 @@ def peers(
     if scene.litserve_python is None:
         print("  LitServe: left out, no --litserve-python")
         return
-    with lit_server(scene.litserve_python, network, graph, free_port()) as url:
-        for clients in scene.crowds:
-            figures, _ = asked(scene, bare, bound, lit_target(url, network.picture), clients)
-            figures.show(f"LitServe, {clients} clients")
-            mine, theirs = (statistics.median(each.shares) for each in (fleet[clients], figures))
-            told = f"{network.title}: {clients} clients, fleet {mine / theirs:.2f} times LitServe, above 1"
-            scene.targets[told] = mine > theirs
+    for threads in sorted({1, usable_cpus()}):
+        way = f"LitServe, {threads} thread{'s' if threads > 1 else ''} a worker"
+        with lit_server(scene.litserve_python, network, graph, free_port(), threads) as url:
+            for clients in scene.crowds:
+                figures, _ = asked(scene, bare, bound, lit_target(url, network.picture), clients)
+                figures.show(f"{way}, {clients} clients")
+                mine, theirs = (statistics.median(each.shares) for each in (fleet[clients], figures))
+                told = f"{network.title}: {clients} clients, fleet {mine / theirs:.2f} times {way}, above 1"
+                scene.targets[told] = mine > theirs
 
 
 def by_library(scene: Scene, network: Network, ours: InProcess, library: TimedProcess) -> None:

@@ -10,6 +10,7 @@ from fleet.errors import NoCapableWorker
 from fleet.logs import get_logger
 from fleet.settings import CPU_PROVIDER, GPU_PROVIDERS, Settings
 from worker.concurrency import threads_of_session
+from worker.engine.cores import MOST_THREADS
 from worker.engine.gpu_product import gpu_product
 from worker.engine.providers import Providers, prove_providers
 
@@ -27,6 +28,8 @@ class Device:
     intra_op_threads: int
     #: Of a session whose runs come one after the other, as those of a batched model do; 0: the same.
     threads_of_batches: int = 0
+    #: Of a run that no other runs beside; 0: the same.
+    lone_threads: int = 0
     #: What service times are learned by: "cpu", or the product name of the GPU.
     kind: str = CPU_KIND
     #: A CPU that plays a GPU, for trials of a fleet of both kinds.
@@ -60,6 +63,7 @@ def prove_device(settings: Settings, concurrency: int) -> Device:
         concurrency=concurrency,
         intra_op_threads=settings.onnx_intra_op_threads or threads_of_session(concurrency, cores),
         threads_of_batches=settings.onnx_intra_op_threads or cores,
+        lone_threads=0 if on_gpu or settings.onnx_intra_op_threads else min(cores, MOST_THREADS),
         kind=gpu_product() if on_gpu else CPU_KIND,
     )
 

@@ -1,7 +1,8 @@
 """LitServe around an ONNX Runtime session: run with a Python that has both, imports nothing of ours.
 
-python litserve_server.py yolo|lite|vit GRAPH PORT WORKERS: `POST /predict {"data": base64}`. Each worker has a session
-with one thread, as Fleet's runs have; pictures are prepared as quickly as Pillow and OpenCV, or numpy, can.
+python litserve_server.py yolo|lite|vit GRAPH PORT WORKERS THREADS: `POST /predict {"data": base64}`. Each worker has a
+session with so many threads, which do not spin, as Fleet's do not. Pictures are prepared as quickly as Pillow and
+OpenCV, or numpy, can.
 """
 
 import base64
@@ -16,13 +17,14 @@ from PIL import Image
 
 
 class Pictures(litserve.LitAPI):  # type: ignore[misc]  # the library is not here
-    def __init__(self, kind: str, graph: str) -> None:
+    def __init__(self, kind: str, graph: str, threads: int) -> None:
         super().__init__()
-        self.kind, self.graph = kind, graph
+        self.kind, self.graph, self.threads = kind, graph, threads
 
     def setup(self, device: str) -> None:
         options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = 1
+        options.intra_op_num_threads = self.threads
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         self.session = onnxruntime.InferenceSession(self.graph, options, providers=["CPUExecutionProvider"])
         self.name = self.session.get_inputs()[0].name
 
@@ -80,5 +82,7 @@ def classes(logits: Any) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    server = litserve.LitServer(Pictures(*sys.argv[1:3]), accelerator="cpu", workers_per_device=int(sys.argv[4]))
-    server.run(host="127.0.0.1", port=int(sys.argv[3]), generate_client_file=False, log_level="error")
+    chosen, path, port, workers, each = sys.argv[1:6]
+    api = Pictures(chosen, path, int(each))
+    server = litserve.LitServer(api, accelerator="cpu", workers_per_device=int(workers))
+    server.run(host="127.0.0.1", port=int(port), generate_client_file=False, log_level="error")

@@ -12,10 +12,8 @@ from PIL import Image
 
 from vision_lab.graphs import save_stand_in_detector, save_vit
 
-#: A core for each run, and as many runs at once as there are cores.
-_ONNX = {"onnx": {"intra_op_threads": 1}, "batching": {"max_batch_size": 32, "dynamic": True, "instances": 0}}
-#: Of a graph that takes one picture at a time.
-_SINGLE = {"onnx": {"intra_op_threads": 1}}
+#: As many runs at once as there are cores.
+_JOINED = {"batching": {"max_batch_size": 32, "dynamic": True, "instances": 0}}
 NAMES = ("yolo", "lite", "vit", "vqa")
 
 
@@ -46,7 +44,7 @@ def networks(chosen: list[str], work: Path, picture: Path, yolo: Path | None) ->
         save_vit(folder / "1" / "model.onnx")
         levels = {"mean": [0.5] * 3, "std": [0.5] * 3}
         recipe = {"resize": "stretch", "size": 224, "kernel": "bilinear", **levels}
-        _say(folder, {"task": "image-classification", **_ONNX, "pipeline": {"preprocess": recipe}})
+        _say(folder, {"task": "image-classification", **_JOINED, "pipeline": {"preprocess": recipe}})
         made.append(Network("vit", "ViT-B/16, weights of chance", folder, picture, library="transformers"))
     if "vqa" in chosen:
         source = ROOT / "models" / "shapes-vqa"
@@ -68,7 +66,7 @@ def _yolo(folder: Path, picture: Path, given: Path | None) -> Network:
         graph.parent.mkdir(parents=True)
         shutil.copyfile(given, graph)
         title, library = f"YOLO at 640, {given.name}", "ultralytics"
-    _say(folder, {"task": "object-detection", **_SINGLE, "pipeline": {"confidence": 0.6}})
+    _say(folder, {"task": "object-detection", "pipeline": {"confidence": 0.6}})
     return Network("yolo", title, folder, picture, library=library)
 
 

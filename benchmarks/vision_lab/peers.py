@@ -25,10 +25,10 @@ def timed_library(python: Path, network: Network, graph: Path) -> TimedProcess:
 
 
 @contextmanager
-def lit_server(python: Path, network: Network, graph: Path, port: int) -> Iterator[str]:
-    """The URL of a running server, with a worker for each core."""
+def lit_server(python: Path, network: Network, graph: Path, port: int, threads: int) -> Iterator[str]:
+    """The URL of a running server, with a worker for each core, and so many threads for the runs of each."""
     script = Path(__file__).with_name("litserve_server.py")
-    command = [str(python), str(script), network.name, str(graph), str(port), str(usable_cpus())]
+    command = [str(python), str(script), network.name, str(graph), str(port), str(usable_cpus()), str(threads)]
     log = graph.with_suffix(".litserve.log")
     with log.open("wb") as file:
         process = subprocess.Popen(command, stdout=file, stderr=file, start_new_session=True)

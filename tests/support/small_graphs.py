@@ -82,3 +82,16 @@ def model_folder(root: Path, name: str = "small", manifest: str = MANIFEST, *, e
     perceptron(root / name / "1" / "model.onnx", external=external)
     (root / name / "model.yaml").write_text(manifest, "utf-8")
     return root / name
+
+
+def slow_graph(path: Path, nodes: int = 400, size: int = 512) -> Path:
+    """A chain of matrix products that takes seconds, with a place to stop between any two."""
+    weights = np.full((size, size), 1.0 / size, np.float32)
+    constant = helper.make_tensor("w", TensorProto.FLOAT, weights.shape, weights.tobytes(), raw=True)
+    names = ["x", *(f"h{i}" for i in range(nodes - 1)), "y"]
+    chain = [helper.make_node("MatMul", [names[i], "w"], [names[i + 1]]) for i in range(nodes)]
+    x = helper.make_tensor_value_info("x", TensorProto.FLOAT, [size, size])
+    y = helper.make_tensor_value_info("y", TensorProto.FLOAT, [size, size])
+    graph = helper.make_graph(chain, "slow", [x], [y], [constant])
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
+    return path

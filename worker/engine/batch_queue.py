@@ -62,6 +62,8 @@ class Batch:
 
     calls: list[Call]
     token: StopToken
+    #: Whether every instance had something to do when it began.
+    crowded: bool = True
 
     @property
     def leader(self) -> Call:
@@ -142,8 +144,8 @@ class BatchQueue:
         return min(*limits, self._pace.most_rows(call.bucket)) if self._pace else min(limits)
 
     def ran(self, batch: Batch, seconds: float) -> None:
-        """A run went well, and took so long."""
-        if self._pace:
+        """A run went well, and took so long. One that had cores to spare is no measure of those that have not."""
+        if self._pace and batch.crowded:
             self._pace.learn(batch.leader.bucket, batch.rows, seconds)
 
     def keep_smaller(self, bucket: Bucket, rows: int) -> None:

@@ -222,7 +222,7 @@ class Batcher:
                 return None
             calls = together or ([leader] if self._trust.fault else self._queue.company(leader, self._free))
             calls = [call for call in calls if call is leader or not call.stopped]
-            batch = Batch(calls, StopToken() if len(calls) > 1 else leader.stop)
+            batch = Batch(calls, StopToken() if len(calls) > 1 else leader.stop, crowded=not self._free)
             now = time.monotonic()
             for call in calls:
                 call.batch = batch

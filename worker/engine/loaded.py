@@ -16,6 +16,7 @@ from worker.contract import Array, GraphNotes, Model, Progress, Shapes, Signatur
 from worker.engine.appetite import RUNS, count
 from worker.engine.batch_rows import never_joins, refuse_too_many, rows_of
 from worker.engine.batcher import Batcher
+from worker.engine.cores import MOST_BYTES, Cores
 from worker.engine.derived import Derived
 from worker.engine.graph_tensors import graph_notes
 from worker.engine.model_folder import ModelVersion
@@ -65,6 +66,7 @@ class LoadedModel:
         setup: SessionSetup,
         alone: Callable[[], bool] = lambda: True,
         *,
+        cores: Cores | None = None,
         speed: float = 1.0,
         watch: RunWatch | None = None,
     ) -> "LoadedModel":
@@ -72,7 +74,7 @@ class LoadedModel:
         with ExitStack() as undo:
             sessions = {}
             for name, path in version.graphs.items():
-                sessions[name] = Session(path, setup, alone)
+                sessions[name] = Session(path, setup, alone, cores)
                 undo.callback(sessions[name].close)
             main = sessions.pop(version.main)
             loaded = cls(version, main, setup, speed, watch or Unwatched(), sessions)
@@ -292,4 +294,6 @@ def loading_bytes(version: ModelVersion) -> int:
 
     Measured: 1.2 to 1.4 times the file while loading, and as much after it.
     """
-    return 2 * version.size_bytes + 16 * 1024**2
+    # The weights of small ones are held once more, for runs that are alone.
+    copies = 4 if version.size_bytes <= MOST_BYTES else 2
+    return copies * version.size_bytes + 16 * 1024**2

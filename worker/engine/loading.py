@@ -10,6 +10,7 @@ from fleet.errors import InputTooLarge, ModelError, NoCapableWorker
 from fleet.logs import get_logger
 from fleet.settings import GPU_PROVIDERS
 from worker.contract import Progress
+from worker.engine.cores import Cores
 from worker.engine.declared import faults_of
 from worker.engine.device_memory import DeviceMemory
 from worker.engine.loaded import LoadedModel, loading_bytes
@@ -63,6 +64,7 @@ class Loader:
         self._speed = speed
         self._watch = watch or Unwatched()
         self._after_load = after_load
+        self._cores = Cores()
         self._lock = threading.Lock()
         self._begun = 0
         self._running = 0
@@ -100,7 +102,7 @@ class Loader:
         # What was freed and kept would be taken from, and what the file's copy took would be counted.
         trim()
         before = self._memory.held_bytes()
-        loaded = LoadedModel.opened(version, setup, alone, speed=self._speed, watch=self._watch)
+        loaded = LoadedModel.opened(version, setup, alone, cores=self._cores, speed=self._speed, watch=self._watch)
         trim()
         grown = self._memory.held_bytes() - before
         try:

@@ -2,8 +2,9 @@
 
 import os
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from fleet.logs import get_logger
 from fleet.settings import CPU_PROVIDER, GPU_PROVIDERS
 from worker.contract import Array, Tensor
 from worker.engine.appetite import Appetite
+from worker.engine.cores import Cores, Lengths
 from worker.engine.cuda_faults import GPU_LOST, is_poison
 from worker.memory.limit import held_bytes
 from worker.memory.trim import trim
@@ -54,6 +56,8 @@ class SessionSetup:
     provider_options: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     #: 0 leaves the count to ONNX Runtime.
     intra_op_threads: int = 0
+    #: Of a run that no other runs beside; 0: as many as of the others.
+    lone_threads: int = 0
     #: Used when `parallel`; 0 leaves the count to ONNX Runtime.
     inter_op_threads: int = 0
     #: Whether branches of the graph run at once.
@@ -95,27 +99,37 @@ class SessionSetup:
 
 
 class Session:
-    """A loaded graph. Thread-safe. `alone`: whether what this process holds is that of one run only."""
+    """A loaded graph. Thread-safe."""
 
-    def __init__(self, path: Path, setup: SessionSetup, alone: Callable[[], bool] = lambda: True) -> None:
-        """Raises ModelError `model-unloadable` when the graph cannot be loaded."""
+    def __init__(
+        self,
+        path: Path,
+        setup: SessionSetup,
+        alone: Callable[[], bool] = lambda: True,
+        cores: Cores | None = None,
+    ) -> None:
+        """alone: whether what this process holds is that of one run only. cores: without them no run has them alone.
+
+        Raises ModelError `model-unloadable` when the graph cannot be loaded.
+        """
         self._alone = alone
+        self._cores = cores or Cores()
         self._lock = threading.Lock()
         self._running = 0
         #: Whether a run has taken the device's context with it.
         self.device_lost = False
         #: Whether nothing is kept of earlier runs.
         self._fresh = True
-        try:
-            self._session = ort.InferenceSession(str(path), setup.options(), providers=setup.told_providers())
-        except Exception as error:
-            raise ModelError(
-                f"ONNX Runtime cannot load {path.name}: {_first_line(error)}", code="model-unloadable"
-            ) from error
+        self._session = _opened(path, setup)
         self.inputs = tuple(_tensor(node) for node in self._session.get_inputs())
         self.outputs = tuple(_tensor(node) for node in self._session.get_outputs())
         self._output_names = [tensor.name for tensor in self.outputs]
         self._provider: str = next(iter(self._session.get_providers()), CPU_PROVIDER)
+        # The threads of a session are all its runs', so runs of another number of threads need another one.
+        self._wide: Any = None
+        self._lengths = Lengths()
+        if cores is not None and setup.lone_threads > setup.intra_op_threads > 0 and self.provider == CPU_PROVIDER:
+            self._wide = _opened(path, replace(setup, intra_op_threads=setup.lone_threads))
         self.appetite = Appetite(on_device=self.provider in GPU_PROVIDERS)
         self.fallback = setup.fallback or _fallback(setup.providers[0], self.provider)
 
@@ -133,10 +147,12 @@ class Session:
         options = ort.RunOptions()
         elements = sum(feed.size for feed in feeds.values())
         run = self._observed if self.appetite.is_curious(elements) and self._alone() else self._run
-        with stop.attached(options):
+        with stop.attached(options), self._cores.taken() as lone:
+            wide = self._wide if lone and self._lengths.are_long(elements) else None
             self._count(1)
+            began = time.monotonic()
             try:
-                values = run(feeds, options)
+                values = run(wide or self._session, feeds, options)
             except Exception as error:
                 stop.check()
                 fault = _run_error(error, self.provider)
@@ -144,6 +160,8 @@ class Session:
                 raise fault from error
             finally:
                 self._count(-1)
+        if wide is None:
+            self._lengths.learn(elements, time.monotonic() - began)
         # A token that was set in the last moment of the run ends the job here, not a window later.
         stop.check()
         return dict(zip(self._output_names, values, strict=True))
@@ -159,7 +177,7 @@ class Session:
         with self._lock:
             if self._session is not None:
                 self._shrink_arena()
-                self._session = None
+                self._session = self._wide = None
         trim()
 
     def _count(self, change: int) -> None:
@@ -177,28 +195,39 @@ class Session:
         # A run that ends before its first node: what matters happens after it.
         options.terminate = True
         feeds = {tensor.name: np.zeros([max(size, 1) for size in tensor.shape], tensor.dtype) for tensor in self.inputs}
-        try:
-            self._session.run(self._output_names, feeds, options)
-        except Exception as error:  # noqa: BLE001 (it says that it was ended, as it should)
-            log.debug("memory given back", answer=_first_line(error))
+        for session in (self._session, self._wide):
+            try:
+                if session is not None:
+                    session.run(self._output_names, feeds, options)
+            except Exception as error:  # noqa: BLE001 (it says that it was ended, as it should)
+                log.debug("memory given back", answer=_first_line(error))
 
-    def _run(self, feeds: Mapping[str, Array], options: Any) -> list[Array]:
+    def _run(self, session: Any, feeds: Mapping[str, Array], options: Any) -> list[Array]:
         self._fresh = False
-        values: list[Array] = self._session.run(self._output_names, dict(feeds), options)
+        values: list[Array] = session.run(self._output_names, dict(feeds), options)
         return values
 
-    def _observed(self, feeds: Mapping[str, Array], options: Any) -> list[Array]:
+    def _observed(self, session: Any, feeds: Mapping[str, Array], options: Any) -> list[Array]:
         """The same, watched: what the process has grown by is kept for runs to come."""
         elements = sum(feed.size for feed in feeds.values())
         if self.appetite.is_new(elements):
             self._shrink()
         fresh, before = self._fresh, held_bytes(os.getpid())
-        values = self._run(feeds, options)
+        values = self._run(session, feeds, options)
         grown = held_bytes(os.getpid()) - before
         if self._alone():
             outputs = sum(value.nbytes for value in values if hasattr(value, "nbytes"))
             self.appetite.learn(elements, grown, outputs, fresh=fresh)
         return values
+
+
+def _opened(path: Path, setup: SessionSetup) -> Any:
+    try:
+        return ort.InferenceSession(str(path), setup.options(), providers=setup.told_providers())
+    except Exception as error:
+        raise ModelError(
+            f"ONNX Runtime cannot load {path.name}: {_first_line(error)}", code="model-unloadable"
+        ) from error
 
 
 def _run_error(error: Exception, provider: str) -> ModelError | RunStopped | NoCapableWorker:

@@ -10,6 +10,7 @@ from fleet.logs import get_logger
 from fleet.settings import CPU_PROVIDER, CUDA_PROVIDER, GPU_PROVIDERS, TENSORRT_PROVIDER
 from worker.device import Device
 from worker.engine.choice import Choice, Choices, candidate_name, choice_key, choose
+from worker.engine.cores import MOST_BYTES
 from worker.engine.example_feeds import shapes_of
 from worker.engine.model_version import ModelVersion
 from worker.engine.provider_options import faults_of_config, provider_options
@@ -75,6 +76,7 @@ class Setups:
             providers=providers,
             provider_options=told,
             intra_op_threads=threads,
+            lone_threads=0 if options.intra_op_threads or version.size_bytes > MOST_BYTES else device.lone_threads,
             inter_op_threads=options.inter_op_threads,
             parallel=options.execution_mode == "parallel",
             # Threads of one graph that spin slow down the graph that runs next, by five times (measured).

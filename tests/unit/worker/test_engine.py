@@ -8,11 +8,11 @@ import numpy as np
 import onnx
 import pytest
 import structlog
-from onnx import TensorProto, helper
 
 from fleet.contracts import Pool
 from fleet.errors import ModelError, NotFound, RunStopped
 from fleet.settings import CPU_PROVIDER, Settings
+from tests.support.small_graphs import slow_graph
 from worker.engine.manifest import read_manifest
 from worker.engine.model_folder import check_model
 from worker.engine.providers import PROBE_GRAPH, prove_providers
@@ -23,19 +23,6 @@ from worker.stop import StopReason, StopToken
 from worker.tasks import find_tasks
 
 SETUP = SessionSetup([CPU_PROVIDER], intra_op_threads=1, spin=False)
-
-
-def slow_graph(path: Path, nodes: int = 400, size: int = 512) -> Path:
-    """A chain of matrix products that takes seconds, with a place to stop between any two."""
-    weights = np.full((size, size), 1.0 / size, np.float32)
-    constant = helper.make_tensor("w", TensorProto.FLOAT, weights.shape, weights.tobytes(), raw=True)
-    names = ["x", *(f"h{i}" for i in range(nodes - 1)), "y"]
-    chain = [helper.make_node("MatMul", [names[i], "w"], [names[i + 1]]) for i in range(nodes)]
-    x = helper.make_tensor_value_info("x", TensorProto.FLOAT, [size, size])
-    y = helper.make_tensor_value_info("y", TensorProto.FLOAT, [size, size])
-    graph = helper.make_graph(chain, "slow", [x], [y], [constant])
-    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
-    return path
 
 
 def echo_folder(root: Path, name: str = "echo", **manifest: str) -> Path:
