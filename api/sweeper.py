@@ -51,6 +51,7 @@ class Sweeper:
         self._measures = measures
         self._leading = leading
         self._expired_at = float("-inf")
+        self._free_again_at = float("-inf")
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="sweeper", daemon=True)
 
@@ -86,8 +87,14 @@ class Sweeper:
             self._steps.did("part-removed", self._parts.remove(job), job_id=str(job.job_id))
 
     def free_inputs(self) -> None:
-        """Room of inputs in the record whose jobs have succeeded."""
+        """Room of inputs in the record whose jobs have succeeded. Takes a twentieth of the time at most."""
+        began = time.monotonic()
+        if began < self._free_again_at:
+            return
+        self._free_again_at = began + _EXPIRE_EVERY_S
         self._kept.free_room()
+        now = time.monotonic()
+        self._free_again_at = now + 20 * (now - began)
 
     def expire(self) -> None:
         """Hides and removes jobs whose time is over, batch by batch, so that a store that is away holds up the rest."""

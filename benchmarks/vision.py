@@ -201,9 +201,9 @@ def show_processor(scene: Scene, target: Target) -> None:
     """What a picture takes of the cores, by process."""
     before = used_ms()
     load: Load = scene.clients.submit(loaded, target, MANY, 2 * scene.seconds).result()
-    spent = used_ms()
-    spent.subtract(before)
-    each = ", ".join(f"{kind} {ms / load.answers:.1f}" for kind, ms in spent.most_common() if ms > 0)
+    # Of processes that ended meanwhile nothing is known.
+    spent = used_ms() - before
+    each = ", ".join(f"{kind} {ms / load.answers:.1f}" for kind, ms in spent.most_common())
     print(
         f"    processor ms a picture, {MANY} clients: {each}; together {spent.total() / load.answers:.1f}", flush=True
     )

@@ -20,12 +20,9 @@ MAX_KEPT_BYTES = 1024 * 1024
 MAX_KEPT_TOTAL_BYTES = 4 * 1024 * 1024
 
 #: Rows and pieces of rows. Fewer are not worth the work; more are for PostgreSQL's own vacuum, which takes its time.
-_LEAST_DEAD, _MOST_DEAD = 500, 1_000_000
-#: From here on the file gives back what is free at its end; below, the next inputs need it.
-_LARGE_BYTES = 256 * 1024 * 1024
+_LEAST_DEAD, _MOST_DEAD = 500, 200_000
 
 _SQL = statements("kept_inputs")
-_FREE = {truncate: _SQL["free_inputs"].format(truncate=truncate) for truncate in (False, True)}
 
 
 def described(content: bytes, name: str | None, media_type: str) -> KeptInput:
@@ -51,14 +48,20 @@ class KeptInputs:
         return contents
 
     def free_room(self) -> bool:
-        """Makes the room of removed ones free for the next; whether there was enough to do.
+        """Makes the room of removed ones free for the next; whether any became free.
+
+        There may be too few or too many of them, and a transaction that is as old as they are keeps them.
 
         Left to PostgreSQL's own vacuum, the inputs of a minute lie in fresh pages, which have to be made and written.
 
         Raises DependencyError.
         """
-        row = self._database.one(_SQL["dead_inputs"])
-        if row is None or not _LEAST_DEAD <= row["dead"] <= _MOST_DEAD:
+        dead = self._dead()
+        if not _LEAST_DEAD <= dead <= _MOST_DEAD:
             return False
-        self._database.run(_FREE[row["bytes"] >= _LARGE_BYTES])
-        return True
+        self._database.run(_SQL["free_inputs"])
+        return self._dead() < dead
+
+    def _dead(self) -> int:
+        row = self._database.one(_SQL["dead_inputs"])
+        return int(row["dead"]) if row else 0

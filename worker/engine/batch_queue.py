@@ -115,16 +115,16 @@ class BatchQueue:
         self.remove(head)
         return head
 
-    def company(self, leader: Call, free: int = 0) -> list[Call]:
+    def company(self, leader: Call, forming: int = 0) -> list[Call]:
         """The leader and whoever of its bucket runs with it, taken out.
 
-        As many as fit; with preferred sizes the largest of them that can be made, if any can. free: instances that
-        have nothing to do. Where runs are paced, they get their share of what waits.
+        As many as fit; with preferred sizes the largest of them that can be made, if any can. forming: other
+        leaders that put a batch together now. Where runs are paced and wait for nobody, they get their share.
         """
         waiting = self._ordered(self._buckets.get(leader.bucket, []))
         most, rows, chosen, preferred = self.most_rows(leader), leader.rows, [leader], 1
-        if self._pace and free:
-            most = min(most, -(-sum(call.rows for call in [leader, *waiting]) // (free + 1)))
+        if self._pace and not self._delays:
+            most = min(most, -(-sum(call.rows for call in [leader, *waiting]) // (forming + 1)))
         for call in waiting:
             rows, most = rows + call.rows, min(most, self.most_rows(call))
             if rows > most:

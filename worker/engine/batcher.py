@@ -61,6 +61,8 @@ class Batcher:
         self._trust = Trust(model)
         self._lock = Lock()
         self._free = batching.instances
+        #: Leaders that are appointed, and have not put their batches together yet.
+        self._forming = 0
         self._queue = BatchQueue(batching, Pace() if paced else None)
         #: Parts of batches that failed: they run before anything else, and as they are.
         self._parts: deque[list[Call]] = deque()
@@ -180,6 +182,7 @@ class Batcher:
             if leader is None:
                 return
             self._free -= 1
+            self._forming += 1
             leader.leads = True
             leader.mail.put(None)
 
@@ -214,13 +217,14 @@ class Batcher:
         if self._trust.fault is None:
             self._returning.wait(lambda: self._queue.waiting)
         with self._lock:
+            self._forming -= 1
             leader.leads, together, leader.together = False, leader.together, None
             if leader.stopped:
                 self._free += 1
                 self._parts.extendleft([together] if together else [])
                 self._appoint()
                 return None
-            calls = together or ([leader] if self._trust.fault else self._queue.company(leader, self._free))
+            calls = together or ([leader] if self._trust.fault else self._queue.company(leader, self._forming))
             calls = [call for call in calls if call is leader or not call.stopped]
             batch = Batch(calls, StopToken() if len(calls) > 1 else leader.stop, crowded=not self._free)
             now = time.monotonic()

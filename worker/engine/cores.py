@@ -1,18 +1,19 @@
 """Whose the cores are: a run that is alone in its process may use all of them, and several share them."""
 
-import math
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 #: Threads of a run that is alone, at most: beyond that they wait for each other more than they do.
 MOST_THREADS = 8
+#: Weights of a model that are held twice for it, at most: so many are little beside what is set aside for its loading.
+MOST_TWICE_HELD_BYTES = 32 * 1024**2
 #: Runs from so long on gain by it: to wake idle threads takes as long as all of a short one.
 _LONG_S = 0.012
-#: Of each session, before it is known how long they take.
+#: Of a size, before it is known how long they take.
 _FIRST_RUNS = 3
-#: Weights of a model that may be held twice for it, at most.
-MOST_BYTES = 128 * 1024**2
+#: What was seen once is forgotten after a hundred runs that were slower.
+_FORGET = 1.02
 
 
 class Cores:
@@ -36,18 +37,22 @@ class Cores:
 
 
 class Lengths:
-    """How long the runs of a session take on threads that they share. Threads may race here: a run is not counted."""
+    """How long the runs of a session take on threads that they share, by the size of what they are fed.
+
+    Threads may race here: a run is not counted.
+    """
 
     def __init__(self) -> None:
-        self._runs = 0
-        self._element_s = math.inf
+        #: By the number of binary digits of the elements: runs, and the fastest's seconds.
+        self._seen: dict[int, tuple[int, float]] = {}
 
     def learn(self, elements: int, seconds: float) -> None:
         """elements: of all that was fed."""
-        self._runs += 1
+        runs, fastest = self._seen.get(elements.bit_length(), (0, seconds))
         # The fastest: beside other runs one takes longer.
-        self._element_s = min(self._element_s, seconds / max(1, elements))
+        self._seen[elements.bit_length()] = (runs + 1, min(seconds, fastest * _FORGET))
 
     def are_long(self, elements: int) -> bool:
-        """Whether a run on so many would take long enough to gain by more threads."""
-        return self._runs >= _FIRST_RUNS and elements * self._element_s >= _LONG_S
+        """Whether a run on so many takes long enough to gain by more threads."""
+        runs, fastest = self._seen.get(elements.bit_length(), (0, 0.0))
+        return runs >= _FIRST_RUNS and fastest >= _LONG_S

@@ -16,7 +16,7 @@ from worker.contract import Array, GraphNotes, Model, Progress, Shapes, Signatur
 from worker.engine.appetite import RUNS, count
 from worker.engine.batch_rows import never_joins, refuse_too_many, rows_of
 from worker.engine.batcher import Batcher
-from worker.engine.cores import MOST_BYTES, Cores
+from worker.engine.cores import Cores
 from worker.engine.derived import Derived
 from worker.engine.graph_tensors import graph_notes
 from worker.engine.model_folder import ModelVersion
@@ -294,6 +294,4 @@ def loading_bytes(version: ModelVersion) -> int:
 
     Measured: 1.2 to 1.4 times the file while loading, and as much after it.
     """
-    # The weights of small ones are held once more, for runs that are alone.
-    copies = 4 if version.size_bytes <= MOST_BYTES else 2
-    return copies * version.size_bytes + 16 * 1024**2
+    return 2 * version.size_bytes + 16 * 1024**2

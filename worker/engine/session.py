@@ -129,7 +129,10 @@ class Session:
         self._wide: Any = None
         self._lengths = Lengths()
         if cores is not None and setup.lone_threads > setup.intra_op_threads > 0 and self.provider == CPU_PROVIDER:
-            self._wide = _opened(path, replace(setup, intra_op_threads=setup.lone_threads))
+            try:
+                self._wide = _opened(path, replace(setup, intra_op_threads=setup.lone_threads))
+            except ModelError as error:
+                log.warning("runs that are alone get no more threads", graph=path.name, reason=error.message)
         self.appetite = Appetite(on_device=self.provider in GPU_PROVIDERS)
         self.fallback = setup.fallback or _fallback(setup.providers[0], self.provider)
 

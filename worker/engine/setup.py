@@ -10,7 +10,7 @@ from fleet.logs import get_logger
 from fleet.settings import CPU_PROVIDER, CUDA_PROVIDER, GPU_PROVIDERS, TENSORRT_PROVIDER
 from worker.device import Device
 from worker.engine.choice import Choice, Choices, candidate_name, choice_key, choose
-from worker.engine.cores import MOST_BYTES
+from worker.engine.cores import MOST_TWICE_HELD_BYTES
 from worker.engine.example_feeds import shapes_of
 from worker.engine.model_version import ModelVersion
 from worker.engine.provider_options import faults_of_config, provider_options
@@ -60,7 +60,10 @@ class Setups:
     ) -> SessionSetup:
         options, device = version.manifest.onnx, self.device
         providers = with_cuda_behind(providers, device.providers.using)
-        threads = options.intra_op_threads or threads or _threads(version, device)
+        # Whoever names threads, or has measured them, has these; and large weights are not held twice.
+        named = options.intra_op_threads or threads
+        lone_threads = 0 if named or version.size_bytes > MOST_TWICE_HELD_BYTES else device.lone_threads
+        threads = named or _threads(version, device)
         told = {
             name: provider_options(
                 name,
@@ -76,7 +79,7 @@ class Setups:
             providers=providers,
             provider_options=told,
             intra_op_threads=threads,
-            lone_threads=0 if options.intra_op_threads or version.size_bytes > MOST_BYTES else device.lone_threads,
+            lone_threads=lone_threads,
             inter_op_threads=options.inter_op_threads,
             parallel=options.execution_mode == "parallel",
             # Threads of one graph that spin slow down the graph that runs next, by five times (measured).

@@ -144,11 +144,13 @@ class PictureReader:
         if "decoded" not in answer:
             return None
         told = answer["decoded"]
-        width, height = told["width"], told["height"]
+        width, height, shape = told.get("width"), told.get("height"), told.get("shape")
         # It may have been taken over by what it read.
+        if not (isinstance(width, int) and isinstance(height, int) and width > 0 and height > 0):
+            raise crashed()
         self._limits.check_size(width, height)
-        height, width = (height, width) if shrink is None else shrink.left((height, width))
-        if told["shape"] != [height, width, 3]:
+        height, width = (height, width) if shrink is None else shrink.size_of((height, width))
+        if shape != [height, width, 3]:
             raise crashed()
         return child.pixels(width, height)
 

@@ -59,7 +59,7 @@ class Item:
 
     name: str
     read: Read
-    #: What reads it where it is made small so before it is handed over; None: nothing does.
+    #: Gives a `read` whose picture comes made small so; None: nobody does that for it.
     shrunk: Callable[[Shrink], Read] | None = None
 
 

@@ -37,14 +37,14 @@ class Shrink:
     size: int | Sequence[int]
     kernel: Filter
 
-    def left(self, picture: tuple[int, int]) -> tuple[int, int]:
+    def size_of(self, picture: tuple[int, int]) -> tuple[int, int]:
         """(height, width) of what is left of a picture of that size: all of it where a side would grow."""
         height, width = resized_to(self.way, self.size, picture)
         return (height, width) if height <= picture[0] and width <= picture[1] else picture
 
     def of(self, upright: Image.Image) -> Image.Image:
-        """An RGB picture of the size that `left` says."""
-        height, width = self.left((upright.height, upright.width))
+        """An RGB picture of the size that `size_of` says."""
+        height, width = self.size_of((upright.height, upright.width))
         if (width, height) == upright.size:
             return upright
         return upright.resize((width, height), PILLOWS[self.kernel])

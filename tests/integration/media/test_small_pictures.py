@@ -102,7 +102,16 @@ def test_limits_are_for_the_picture_that_was_sent(item: Callable[..., Item], siz
 
 
 @pytest.mark.parametrize(
-    "lie", [{"shape": [400, 700, 3]}, {"shape": [32, 55, 3]}, {"width": 600}, {"width": 20, "height": 20}]
+    "lie",
+    [
+        {"shape": [400, 700, 3]},
+        {"shape": [32, 55, 3]},
+        {"width": 600},
+        {"width": 20, "height": 20},
+        {"width": 0, "height": 0},
+        {"height": "9"},
+        {"shape": None},
+    ],
 )
 def test_a_decoder_that_hands_over_another_size_is_not_believed(
     item: Callable[..., Item], monkeypatch: pytest.MonkeyPatch, lie: dict[str, Any]

@@ -122,16 +122,16 @@ def queue_of(rows: list[int], pace: Pace | None) -> BatchQueue:
     return queue
 
 
-def batches(queue: BatchQueue, free: list[int]) -> list[list[int]]:
-    """free: instances that are free besides, as each batch is put together."""
+def batches(queue: BatchQueue, forming: list[int]) -> list[list[int]]:
+    """forming: other leaders that put a batch together, as each batch is."""
     made = []
-    for others in free:
+    for others in forming:
         leader = queue.next_leader(0.0)
         made.append([call.rows for call in queue.company(leader, others)] if leader else [])
     return made
 
 
-def test_free_instances_share_what_waits() -> None:
+def test_leaders_share_what_waits() -> None:
     assert batches(queue_of([1] * 7, Pace()), [1, 0]) == [[1] * 4, [1] * 3]
     assert batches(queue_of([1] * 9, Pace()), [2, 1, 0]) == [[1] * 3, [1] * 3, [1] * 3]
 

@@ -48,13 +48,18 @@ class HeldModel:
 class Crowd:
     """Calls in threads of their own."""
 
-    def __init__(self, model: HeldModel, **batching: Any) -> None:
+    def __init__(self, model: HeldModel, *, paced: bool = False, **batching: Any) -> None:
         self.model = model
         self.ran: list[int] = []
         self.waits: list[float] = []
         chosen = Batching(**{"max_batch_size": 8, "dynamic": True, **batching})
         self.batcher = Batcher(
-            model.run, chosen, model="m/1", ran=lambda rows, _: self.ran.append(rows), waited=self.waits.append
+            model.run,
+            chosen,
+            model="m/1",
+            ran=lambda rows, _: self.ran.append(rows),
+            waited=self.waits.append,
+            paced=paced,
         )
         self.answers: dict[float, Answer | FleetError] = {}
         self.threads: dict[float, threading.Thread] = {}
@@ -351,6 +356,31 @@ def test_as_many_run_at_once_as_there_are_instances(model: HeldModel) -> None:
     crowd.let_go()
     assert model.seen[:2] == [[0], [1]]
     assert sorted(value for run in model.seen for value in run) == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize(("paced", "sizes"), [(True, [1, 1, 4, 4]), (False, [1, 1, 1, 7])])
+def test_instances_that_begin_together_share_what_waits_where_runs_are_paced(
+    model: HeldModel, monkeypatch: pytest.MonkeyPatch, *, paced: bool, sizes: list[int]
+) -> None:
+    crowd = proven(Crowd(model, instances=2, paced=paced))
+    for value in (0, 1):
+        crowd.call(value, seen=True)
+    for value in range(2, 10):
+        crowd.call(value)
+    both, beside = threading.Barrier(2), threading.Barrier(2)
+    # Neither ends before both have begun.
+    model.answer = lambda x: 2 * x if x[0, 0] < 2 or beside.wait(10) >= 0 else x
+    monkeypatch.setattr(crowd.batcher._returning, "wait", lambda waiting: both.wait(10))
+    crowd.let_go()
+    assert sorted(map(len, model.seen)) == sizes
+
+
+def test_a_batch_that_waited_for_company_is_not_torn_apart_to_share_it(model: HeldModel) -> None:
+    crowd = proven(Crowd(model, instances=2, paced=True, max_delay_ms=60_000))
+    for value in range(8):
+        crowd.call(value)
+    crowd.let_go()
+    assert model.seen == [[0, 1, 2, 3, 4, 5, 6, 7]]
 
 
 def test_output_without_the_batch_axis_ends_batching_in_words_and_nobody_gets_a_wrong_answer(model: HeldModel) -> None:

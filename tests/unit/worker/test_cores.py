@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 
 from fleet.contracts import Pool
-from fleet.errors import RunStopped
+from fleet.errors import ModelError, RunStopped
 from fleet.settings import CPU_PROVIDER
 from tests.support.small_graphs import slow_graph
 from worker.device import Device
-from worker.engine.cores import MOST_BYTES, Cores, Lengths
-from worker.engine.loaded import loading_bytes
+from worker.engine import session as session_module
+from worker.engine.cores import MOST_TWICE_HELD_BYTES, Cores, Lengths
 from worker.engine.providers import Providers
 from worker.engine.repository import Repository
 from worker.engine.session import Session, SessionSetup
@@ -68,14 +68,26 @@ def test_a_run_is_alone_while_no_other_has_begun() -> None:
         assert again
 
 
-def test_runs_are_long_by_the_fastest_for_what_they_were_fed() -> None:
+def test_runs_are_long_by_the_fastest_of_their_size() -> None:
     lengths = Lengths()
+    for _ in range(2):
+        lengths.learn(100, 0.030)
+    assert not lengths.are_long(100), "two runs say too little"
     lengths.learn(100, 9.0)
+    assert lengths.are_long(100)
+    for _ in range(3):
+        lengths.learn(1000, 0.040)
+    assert lengths.are_long(100), "what a larger run takes says nothing of it"
     lengths.learn(100, 0.010)
-    assert not lengths.are_long(1000), "two runs say too little"
-    lengths.learn(100, 9.0)
-    assert lengths.are_long(1000)
     assert not lengths.are_long(100)
+
+
+def test_a_run_that_ended_early_is_forgotten() -> None:
+    lengths = Lengths()
+    lengths.learn(100, 0.010)
+    for _ in range(50):
+        lengths.learn(100, 0.030)
+    assert lengths.are_long(100)
 
 
 def test_a_long_run_that_is_alone_has_all_cores_and_the_same_answer(long: Session) -> None:
@@ -125,5 +137,18 @@ def test_an_author_who_names_threads_gets_those(tmp_path: Path, said: str, threa
     device = Device("a device", Pool.CPU, Providers([], [], [CPU_PROVIDER]), 16, intra_op_threads=1, lone_threads=2)
     version = Repository(tmp_path, find_tasks()).get("m", 1)
     assert Setups(device)(version).lone_threads == threads
-    assert version.size_bytes < MOST_BYTES
-    assert loading_bytes(version) > 4 * version.size_bytes
+    assert version.size_bytes < MOST_TWICE_HELD_BYTES
+
+
+def test_without_memory_for_a_second_time_the_model_is_served(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, opened = slow_graph(tmp_path / "slow.onnx", nodes=2), session_module._opened
+
+    def scarce(path: Path, setup: SessionSetup) -> Any:
+        if setup.intra_op_threads > 1:
+            raise ModelError("bad_alloc", code="model-unloadable")
+        return opened(path, setup)
+
+    monkeypatch.setattr(session_module, "_opened", scarce)
+    session = Session(path, SETUP, cores=Cores())
+    assert session._wide is None
+    assert session.run(FEEDS, StopToken())["y"].shape == (512, 512)

@@ -143,7 +143,7 @@ def test_a_shrink_means_the_same_when_it_was_sent(rule: str) -> None:
     assert shrink is not None
     sent = Shrink(**json.loads(json.dumps(asdict(shrink))))
     for size in permutations((1, 24, 31, 37, 500, 4001), 2):
-        assert sent.left(size) == shrink.left(size)
+        assert sent.size_of(size) == shrink.size_of(size)
 
 
 def of_file(content: bytes, asked: list[Shrink | None]) -> Item:
