@@ -91,6 +91,7 @@ class Sweeper:
         began = time.monotonic()
         if began < self._free_again_at:
             return
+        # Not at once where it fails.
         self._free_again_at = began + _EXPIRE_EVERY_S
         self._kept.free_room()
         now = time.monotonic()

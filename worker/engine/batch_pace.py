@@ -1,7 +1,7 @@
 """How many rows a run on a CPU should have: more only where a row is done sooner for it. No threads here.
 
-On a CPU some models gain ten times by batches, since their weights are read once for all rows, and others lose a
-quarter, since what many rows make does not stay in the cache. Nobody need say which: the runs tell.
+On a CPU some models gain much by batches, since their weights are read once for all rows, and others lose, since what
+many rows make does not stay in the cache. Nobody need say which: the runs tell.
 """
 
 import sys
