@@ -231,9 +231,9 @@ def _services(settings: Settings) -> Services:
         tickets=tickets,
         serving=serving,
         inference=inference,
-        embedding_calls=EmbeddingCalls(embedding_jobs, cards),
+        embedding_calls=EmbeddingCalls(embedding_jobs, cards, measures),
         predictions=build_predictions(
-            database, objects, house, cards=cards, jobs=job_store, submission=submission, waiters=waiters
+            database, objects, house, cards, jobs=job_store, submission=submission, waiters=waiters, measures=measures
         ),
         summaries=Summaries(InferenceSummaryReader(database)),
         models=house,

@@ -7,6 +7,7 @@ many texts -> parts that run on several workers, and come back in order       (e
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from uuid import UUID
 
 from starlette.concurrency import run_in_threadpool
@@ -16,6 +17,7 @@ from api.embedding_input import storable
 from api.embedding_jobs import Answer, EmbeddingJobs, Wanted
 from api.embedding_joining import Joining
 from api.embedding_sizes import Sizes, cut, size_of
+from api.measures import Measures
 from api.submission import Caller
 from fleet.contracts import PriorityName
 from fleet.embeddings import EmbeddingParams, JobParams, Part, Texts, fault
@@ -57,11 +59,11 @@ class Embedded:
 class EmbeddingCalls:
     """Used by one event loop."""
 
-    def __init__(self, jobs: EmbeddingJobs, cards: Cards) -> None:
+    def __init__(self, jobs: EmbeddingJobs, cards: Cards, measures: Measures) -> None:
         self._jobs = jobs
         self._cards = cards
         self._sizes = Sizes()
-        self._joining = Joining(self._run, self._sizes)
+        self._joining = Joining(self._run, self._sizes, partial(measures.requests_joined, "embeddings"))
 
     async def embed(self, call: EmbeddingCall) -> Embedded:
         """Whoever is cancelled while he waits here cancels the jobs of the call: see `api.presence`.

@@ -29,8 +29,14 @@ class _Sized:
 class Joining:
     """Used by one event loop."""
 
-    def __init__(self, run: Callable[[Wanted], Awaitable[Answer]], sizes: Sizes) -> None:
-        self._joining = joining.Joining(_Sharing(run, sizes))
+    def __init__(
+        self,
+        run: Callable[[Wanted], Awaitable[Answer]],
+        sizes: Sizes,
+        joined: Callable[[int], None] = lambda count: None,
+    ) -> None:
+        """joined: told of how many requests each job is made."""
+        self._joining = joining.Joining(_Sharing(run, sizes), joined=joined)
 
     async def run(self, wanted: Wanted, tokens: int) -> Answer:
         """The request's own vectors. Whoever is cancelled while he waits leaves his job, and the last one cancels it.

@@ -1,10 +1,10 @@
 """Bytes that stand in a request itself: base64, bare or as a data URI."""
 
-import base64
 import binascii
 import re
 from dataclasses import dataclass
 
+import pybase64
 from pydantic import PrivateAttr
 
 from api.requests import InputRequest
@@ -52,7 +52,7 @@ def parse_data(request: InputRequest, number: int) -> Inline:
             raise _fault("is a data URI without base64: write data:image/png;base64,...", where, "not-base64")
         text, media_type = text[header.end() :], media_type or header["type"]
     try:
-        content = base64.b64decode(text, validate=True)
+        content = pybase64.b64decode(text, validate=True)
     except (binascii.Error, ValueError) as error:
         detail = "is not base64 (standard alphabet, padded, no line breaks)"
         raise _fault(detail, where, "not-base64") from error

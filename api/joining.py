@@ -11,7 +11,7 @@ more, each by itself: whose fault it was is its own trouble then.
 
 import asyncio
 from collections import deque
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Generic, Protocol, TypeVar
 
@@ -72,9 +72,19 @@ class _Line(Generic[Wanted, Answer]):
 class Joining(Generic[Wanted, Answer]):
     """Used by one event loop."""
 
-    def __init__(self, sharing: Sharing[Wanted, Answer], *, longest_wait_s: float | None = None) -> None:
-        """longest_wait_s: in which a request has begun, however long the jobs before it take; None: there is none."""
+    def __init__(
+        self,
+        sharing: Sharing[Wanted, Answer],
+        *,
+        longest_wait_s: float | None = None,
+        joined: Callable[[int], None] = lambda count: None,
+    ) -> None:
+        """longest_wait_s: in which a request has begun, however long the jobs before it take; None: there is none.
+
+        joined: told of how many requests each job is made.
+        """
         self._sharing = sharing
+        self._joined = joined
         self._longest_wait_s = longest_wait_s
         self._lines: dict[Hashable, _Line[Wanted, Answer]] = {}
 
@@ -135,6 +145,7 @@ class Joining(Generic[Wanted, Answer]):
             del self._lines[line.key]
 
     async def _run(self, members: list[_Member[Wanted, Answer]]) -> None:
+        self._joined(len(members))
         if len(members) == 1:
             return await self._alone(members[0])
         told = await self._sharing.together([member.wanted for member in members])

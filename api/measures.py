@@ -5,6 +5,8 @@ from prometheus_client.registry import Collector
 
 from fleet.metrics import (
     EVENT_STREAMS,
+    HTTP_JOINED,
+    HTTP_JOINED_BUCKETS,
     HTTP_REQUESTS,
     HTTP_SECONDS,
     HTTP_SECONDS_BUCKETS,
@@ -30,6 +32,7 @@ class Measures:
         self._seconds = Histogram(
             *HTTP_SECONDS, ["route", "method"], buckets=HTTP_SECONDS_BUCKETS, registry=self.registry
         )
+        self._joined = Histogram(*HTTP_JOINED, ["kind"], buckets=HTTP_JOINED_BUCKETS, registry=self.registry)
         self._streams = Gauge(*EVENT_STREAMS, registry=self.registry)
         self._submitted = Counter(*JOBS_SUBMITTED, ["task", "model"], registry=self.registry)
         self._refused = Counter(*JOBS_REFUSED, ["code"], registry=self.registry)
@@ -49,6 +52,9 @@ class Measures:
         method = method if method in _METHODS else "other"
         self._requests.labels(route, method, str(status)).inc()
         self._seconds.labels(route, method).observe(seconds)
+
+    def requests_joined(self, kind: str, count: int) -> None:
+        self._joined.labels(kind).observe(count)
 
     def event_streams(self, count: int) -> None:
         self._streams.set(count)

@@ -41,6 +41,9 @@ HTTP_SECONDS = ("fleet_http_request_seconds", "Seconds from a request to the end
 HTTP_SECONDS_BUCKETS = (
     0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 100.0, 300.0
 )  # fmt: skip
+HTTP_JOINED = ("fleet_http_joined_requests", "Requests that a job was made of, of those that may share one, by kind")
+#: One: it was alone.
+HTTP_JOINED_BUCKETS = (1, 2, 4, 8, 16, 32, 64, 128)
 EVENT_STREAMS = ("fleet_http_event_streams", "Event streams that are open")
 JOBS_SUBMITTED = ("fleet_jobs_submitted_total", "Jobs accepted, by task and model")
 JOBS_REFUSED = ("fleet_jobs_refused_total", "Submits refused since too much waits, or no worker can run them, by code")

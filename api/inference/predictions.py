@@ -8,6 +8,7 @@ Whoever hangs up loses nothing but the answer: the job goes on, and is found by 
 import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Literal
 
 from starlette.concurrency import run_in_threadpool
@@ -25,6 +26,7 @@ from api.inputs import check_count
 from api.job_errors import error_of
 from api.job_items import JobItems
 from api.joining import Joining
+from api.measures import Measures
 from api.model_house import ModelHouse
 from api.requests import JobRequest
 from api.submission import Caller, Submission
@@ -69,13 +71,24 @@ class Predictions:
     """Used by one event loop."""
 
     def __init__(
-        self, bringing: Bringing, cards: Cards, jobs: JobStore, picture_jobs: PictureJobs, items: JobItems
+        self,
+        bringing: Bringing,
+        cards: Cards,
+        jobs: JobStore,
+        picture_jobs: PictureJobs,
+        items: JobItems,
+        *,
+        measures: Measures,
     ) -> None:
         self._bringing = bringing
         self._cards = cards
         self._jobs = jobs
         self._picture_jobs = picture_jobs
-        self._joining = Joining(SharedPictures(self._waited, items, PictureSizes()), longest_wait_s=_STORED_WITHIN_S)
+        self._joining = Joining(
+            SharedPictures(self._waited, items, PictureSizes()),
+            longest_wait_s=_STORED_WITHIN_S,
+            joined=partial(measures.requests_joined, "pictures"),
+        )
 
     async def run(self, call: Call, *, wait: bool = True) -> Submitted:
         """The job when it has ended, or as it is when patience is over; without `wait`, once it is stored.
@@ -143,11 +156,12 @@ def build_predictions(
     database: Database,
     objects: ObjectStore,
     house: ModelHouse,
-    *,
     cards: Cards,
+    *,
     jobs: JobStore,
     submission: Submission,
     waiters: Waiters,
+    measures: Measures,
 ) -> Predictions:
     return Predictions(
         Bringing(house),
@@ -155,6 +169,7 @@ def build_predictions(
         jobs,
         PictureJobs(submission, waiters),
         JobItems(PartStore(database, objects), objects),
+        measures=measures,
     )
 
 

@@ -19,7 +19,7 @@ from fleet_client.problems import read
 from fleet_client.records import Callback, JobPage, JobRecord, ObjectPrefix, ObjectRef, Upload
 from fleet_client.replay import is_same_request
 from fleet_client.retry import Retries
-from fleet_client.sources import Sendable, open_source
+from fleet_client.sources import PICTURES, Sendable, Source, open_source
 from fleet_client.transport import Store, Transport, Wires
 from fleet_client.uploads import OnTransfer
 from fleet_client.webhooks import WebhookDelivery, WebhookPage, WebhookSecrets
@@ -29,8 +29,9 @@ VERSION = "0.1.0"
 #: An input of a job: anything that can be sent, or where it lies already; text may be `https://…` or `s3://bucket/key`.
 Input: TypeAlias = Sendable | Upload | ObjectRef | ObjectPrefix
 
-#: Up to this many bytes an input travels within the request, as the server allows.
-_INLINE_BYTES = 64 * 1024
+#: Bytes of an input that travel within the request, of a picture, and of all inputs of a job, as many as the server
+#: takes: a photograph that is uploaded takes two requests more.
+_INLINE_BYTES, _PICTURE_BYTES, _REQUEST_BYTES = 64 * 1024, 1024 * 1024, 4 * 1024 * 1024
 
 
 class Client(ModelCalls, EmbeddingCalls):
@@ -130,7 +131,8 @@ class Client(ModelCalls, EmbeddingCalls):
         model: "name" or "name@alias". task: None for the model's own. version: None for its default, else the highest.
         priority: "urgent", "high", "normal" or "low".
         deadline_s: the job expires when it has not ended so many seconds after the submit.
-        retention_s: how long the server keeps the job after its end, with inputs and results; None: as it is set up.
+        retention_s: how long the server keeps the job after its end, with results and what was uploaded; None: as it is
+        set up.
         callback: a URL that is told of the job's end by webhook, or a `Callback` that says more.
         refuse_without_worker: rather `Unavailable` with the code "no-capable-worker" than a job that waits for a worker
         which can run it.
@@ -143,7 +145,8 @@ class Client(ModelCalls, EmbeddingCalls):
         """
         if isinstance(inputs, str | bytes | os.PathLike):
             raise TypeError("inputs is a list: give [input] for a single one")
-        sent = [self._input(given, on_upload) for given in inputs]
+        room = _Room()
+        sent = [self._input(given, room, on_upload) for given in inputs]
         body: dict[str, Any] = {
             "model": model,
             "inputs": [reference for reference, _ in sent],
@@ -258,16 +261,30 @@ class Client(ModelCalls, EmbeddingCalls):
         job_id = error.facts.get("job_id") if error.code == "idempotency-key-reused" else None
         return self.job(job_id) if isinstance(job_id, str) else None
 
-    def _input(self, given: Input, on_upload: OnTransfer | None) -> tuple[dict[str, Any], str | None]:
+    def _input(self, given: Input, room: "_Room", on_upload: OnTransfer | None) -> tuple[dict[str, Any], str | None]:
         """-> the reference for the request, and the SHA-256 of the bytes where they are known here."""
         place = place_of(given)
         if place is not None:
             return place, given.sha256 if isinstance(given, Upload) else None
         with open_source(cast(Sendable, given)) as source:
-            if source.size > _INLINE_BYTES:
+            if not room.takes(source):
                 return {"upload": uploads.send(self._wires, source, on_upload).id}, source.sha256
             data = base64.b64encode(b"".join(source.chunks())).decode("ascii")
             return {"data": data, "name": source.name, "media_type": source.media_type}, source.sha256
+
+
+class _Room:
+    """What travels within one request."""
+
+    def __init__(self) -> None:
+        self._left = _REQUEST_BYTES
+
+    def takes(self, source: Source) -> bool:
+        most = _PICTURE_BYTES if source.media_type in PICTURES else _INLINE_BYTES
+        if source.size > min(most, self._left):
+            return False
+        self._left -= source.size
+        return True
 
 
 def _callback(given: str | Callback | None) -> dict[str, Any] | None:

@@ -24,11 +24,20 @@ _MEDIA_TYPES = {
     ".png": "image/png",
     ".jpg": "image/jpeg",
     ".jpeg": "image/jpeg",
+    ".webp": "image/webp",
+    ".bmp": "image/bmp",
+    ".gif": "image/gif",
+    ".tif": "image/tiff",
+    ".tiff": "image/tiff",
     ".json": "application/json",
     ".jsonl": "application/jsonl",
     ".ndjson": "application/jsonl",
     ".txt": "text/plain",
 }
+#: Media types of pictures.
+PICTURES = frozenset(kind for kind in _MEDIA_TYPES.values() if kind.startswith("image/"))
+#: How pictures begin whose name, if they have one, says nothing.
+_BEGINNINGS = ((b"\xff\xd8\xff", "image/jpeg"), (b"\x89PNG\r\n\x1a\n", "image/png"))
 
 
 @dataclass
@@ -107,9 +116,10 @@ def _spooled(stream: BinaryIO) -> BinaryIO:
 
 
 def _measured(stream: BinaryIO, name: str, *, ours: bool) -> Source:
-    start, size, digest = stream.tell(), 0, hashlib.sha256()
+    start, size, digest, begin = stream.tell(), 0, hashlib.sha256(), b""
     try:
         while chunk := _read(stream):
+            begin = begin or chunk[:8]
             size += len(chunk)
             digest.update(chunk)
         if size == 0:
@@ -118,16 +128,20 @@ def _measured(stream: BinaryIO, name: str, *, ours: bool) -> Source:
         if ours:
             stream.close()
         raise
-    suffix = Path(name).suffix.lower()
     return Source(
         name=_safe(name),
-        media_type=_MEDIA_TYPES.get(suffix, "application/octet-stream"),
+        media_type=_media_type(name, begin),
         size=size,
         sha256=digest.hexdigest(),
         _stream=stream,
         _start=start,
         _ours=ours,
     )
+
+
+def _media_type(name: str, begin: bytes) -> str:
+    told = _MEDIA_TYPES.get(Path(name).suffix.lower())
+    return told or next((kind for sign, kind in _BEGINNINGS if begin.startswith(sign)), "application/octet-stream")
 
 
 def _read(stream: BinaryIO) -> bytes:

@@ -17,8 +17,9 @@ import numpy.typing as npt
 from PIL import Image, UnidentifiedImageError
 
 from fleet.errors import CorruptInput, FleetError, InputTooLarge, UnsupportedMedia
+from worker.media.jpeg_decode import plain_jpeg
 from worker.media.picture_limits import PictureLimits
-from worker.media.picture_pixels import Alpha, upright_rgb
+from worker.media.picture_pixels import Alpha, orientation_of, upright_rgb
 from worker.media.sniff import Format, sniff
 from worker.pictures.shrink import Shrink
 
@@ -94,12 +95,16 @@ def _decoded(
             mode, kind = image.mode, (image.format or "").lower()
             if image.size != announced:
                 accept(*image.size)
+            about = {"format": kind, "mode": mode, "orientation": 1}
+            whole = shrink is None or shrink.size_of((image.height, image.width)) == (image.height, image.width)
+            if whole and orientation_of(image) == 1 and (plain := plain_jpeg(image, file)) is not None:
+                return DecodedPicture(plain, image.size, about)
             try:
-                upright, orientation = upright_rgb(image, alpha)
+                upright, about["orientation"] = upright_rgb(image, alpha)
             except _BROKEN as error:
                 raise corrupt() from error
             pixels = np.asarray(shrink.of(upright) if shrink is not None else upright)
-    return DecodedPicture(pixels, upright.size, {"format": kind, "mode": mode, "orientation": orientation})
+    return DecodedPicture(pixels, upright.size, about)
 
 
 def opened(file: BinaryIO, limits: PictureLimits) -> Image.Image:

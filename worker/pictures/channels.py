@@ -12,7 +12,10 @@ def channels_first(pixels: Array) -> Array:
     cv2 = opencv()
     if cv2 is None:
         return np.ascontiguousarray(pixels.transpose(2, 0, 1))
-    return np.stack(cv2.split(np.ascontiguousarray(pixels)))
+    channels = np.empty((3, *pixels.shape[:2]), np.uint8)
+    # Into these three, rather than into others that would have to be copied next to each other.
+    cv2.split(np.ascontiguousarray(pixels), list(channels))
+    return channels
 
 
 def looked_up(channels: Array, table: Array) -> Array:

@@ -154,6 +154,10 @@ def test_each_gets_its_own_answer_of_a_shared_job_and_its_share_of_the_time(play
         assert asked[word].result().headers["fleet-job-id"] == str(shared.id)
     (alone,) = words(last)
     assert answer(asked[alone])["result"] == {"saw": alone}
+    figures = played.door.http.get("/metrics").text.splitlines()
+    # With the two before them.
+    assert f'fleet_http_joined_requests_count{{kind="pictures"}} {AT_ONCE + 2:.1f}' in figures
+    assert f'fleet_http_joined_requests_sum{{kind="pictures"}} {AT_ONCE + FIRST + 1:.1f}' in figures
 
 
 def test_what_is_wrong_with_a_picture_is_told_to_its_own_request(played: Played) -> None:

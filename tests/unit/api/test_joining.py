@@ -76,6 +76,18 @@ def test_what_comes_while_as_many_run_as_may_is_the_next_job(at_once: int, begun
     scene(check)
 
 
+def test_it_is_told_of_how_many_requests_each_job_is_made() -> None:
+    async def check() -> None:
+        numbers, counts = Numbers(), list[int]()
+        asked = asking(Joining(numbers, joined=counts.append), 1, 2, 3, 4, 5)
+        await settled()
+        numbers.go.set()
+        await asyncio.gather(*asked)
+        assert counts == [len(job) for job in numbers.begun] == [1, 3, 1]
+
+    scene(check)
+
+
 def test_how_many_may_run_is_asked_anew_each_time() -> None:
     async def check() -> None:
         numbers = Numbers(1)

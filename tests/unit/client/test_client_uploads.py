@@ -61,6 +61,27 @@ def test_a_small_input_travels_within_the_request(fleet: Client, server: Protoco
     assert server.uploads == {}
 
 
+def test_a_photograph_travels_within_the_request(fleet: Client, server: ProtocolServer, tmp_path: Path) -> None:
+    photograph = b"\xff\xd8\xff" + b"x" * (1024 * 1024 - 3)
+    path = tmp_path / "street.jpg"
+    path.write_bytes(photograph)
+    fleet.submit(
+        "object-detection", [path, photograph, photograph + b"!", photograph, photograph, photograph], model="m"
+    )
+    named, bare, larger, *rest, beyond = server.api.requests("POST", "/api/v1/jobs")[0].json["inputs"]
+    assert decoded(named) == decoded(bare) == decoded(rest[0]) == decoded(rest[1]) == photograph
+    assert (named["name"], named["media_type"]) == ("street.jpg", "image/jpeg")
+    assert (bare["name"], bare["media_type"]) == ("input", "image/jpeg")
+    # One is larger than a mebibyte, and the last would make more than four of all.
+    assert list(larger) == list(beyond) == ["upload"]
+
+
+def test_a_scan_of_the_same_size_is_uploaded(fleet: Client, server: ProtocolServer) -> None:
+    fleet.submit("segmentation", [b"x" * 65_537], model="m")
+    (given,) = server.api.requests("POST", "/api/v1/jobs")[0].json["inputs"]
+    assert list(given) == ["upload"]
+
+
 def test_a_proxied_upload_goes_to_our_own_server_with_the_key(scan: Path) -> None:
     with ProtocolServer(proxy=True) as server, Client(server.url, "the-key", retries=QUICK) as fleet:
         fleet.segment(scan, model="m")
