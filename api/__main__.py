@@ -52,6 +52,8 @@ def serve(settings: Settings) -> int:
         app,
         host=settings.api_host,
         port=settings.api_port,
+        # Unlike httptools it bounds the headers of a request.
+        http="h11",
         log_config=None,
         access_log=False,
         server_header=False,

@@ -11,13 +11,17 @@ import numpy.typing as npt
 import simplejpeg
 from PIL import Image
 
+from worker.media.picture_pixels import orientation_of
+
 
 def plain_jpeg(image: Image.Image, file: BinaryIO) -> npt.NDArray[np.uint8] | None:
     """uint8 [height, width, 3] RGB, as np.asarray(image): of a file whose header Pillow has read into `image`.
 
-    None for what is no JPEG in colours, and for all that is not quite in order: Pillow decides what becomes of that.
+    None for what is no JPEG in colours that lies upright, and for all that is not quite in order: Pillow decides what
+    becomes of that.
     """
-    if image.format != "JPEG" or image.mode != "RGB":
+    # Of other formats the orientation must not be asked for before they are loaded.
+    if image.format != "JPEG" or image.mode != "RGB" or orientation_of(image) != 1:
         return None
     file.seek(0)
     try:

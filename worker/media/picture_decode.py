@@ -19,7 +19,7 @@ from PIL import Image, UnidentifiedImageError
 from fleet.errors import CorruptInput, FleetError, InputTooLarge, UnsupportedMedia
 from worker.media.jpeg_decode import plain_jpeg
 from worker.media.picture_limits import PictureLimits
-from worker.media.picture_pixels import Alpha, orientation_of, upright_rgb
+from worker.media.picture_pixels import Alpha, upright_rgb
 from worker.media.sniff import Format, sniff
 from worker.pictures.shrink import Shrink
 
@@ -97,7 +97,7 @@ def _decoded(
                 accept(*image.size)
             about = {"format": kind, "mode": mode, "orientation": 1}
             whole = shrink is None or shrink.size_of((image.height, image.width)) == (image.height, image.width)
-            if whole and orientation_of(image) == 1 and (plain := plain_jpeg(image, file)) is not None:
+            if whole and (plain := plain_jpeg(image, file)) is not None:
                 return DecodedPicture(plain, image.size, about)
             try:
                 upright, about["orientation"] = upright_rgb(image, alpha)
