@@ -14,7 +14,8 @@ after the bare network each time, and shares and differences are medians of the 
 --yolo is an ONNX file as `yolo export model=yolo11n.pt format=onnx` writes it; without it a stand-in of about the same
 cost is made, and called so. ViT-B/16 is made here, with weights of chance. --python leads to a Python with ultralytics,
 timm and transformers (`make parity` makes one in .venv-parity), --litserve-python to one with litserve, onnxruntime,
-Pillow and opencv-python-headless. --short measures a few seconds each: enough to see that all of it runs.
+Pillow and opencv-python-headless, and for shapes-vqa tokenizers; its words there must be those of our own answer, else
+all ends. --short measures a few seconds each: enough to see that all of it runs.
 """
 
 import argparse
@@ -35,7 +36,7 @@ from vision_lab.clients import Load, Target, fleet_target, jobs_target, lit_targ
 from vision_lab.host_work import show_host_work
 from vision_lab.in_process import Bare, InProcess
 from vision_lab.networks import NAMES, Network, networks, photograph
-from vision_lab.peers import lit_server, timed_library
+from vision_lab.peers import has_tokenizers, lit_server, refuse_other_words, timed_library
 from vision_lab.processor import used_ms
 
 from cli.stack import Stack
@@ -226,16 +227,20 @@ def peers(
         by_library(scene, network, ours, timed_library(scene.python, network, graph))
     elif network.library:
         print(f"  {network.library}: left out, no --python")
-    if network.name == "vqa":
-        return
     if scene.litserve_python is None:
         print("  LitServe: left out, no --litserve-python")
         return
+    if network.name == "vqa" and not has_tokenizers(scene.litserve_python):
+        print("  LitServe: left out, --litserve-python has no tokenizers")
+        return
     for threads in sorted({1, usable_cpus()}):
         way = f"LitServe, {threads} thread{'s' if threads > 1 else ''} a worker"
-        with lit_server(scene.litserve_python, network, graph, free_port(), threads) as url:
+        with lit_server(scene.litserve_python, network, free_port(), threads) as url:
+            target = lit_target(url, network.picture, network.params)
+            if network.name == "vqa":
+                refuse_other_words(target, ours)
             for clients in scene.crowds:
-                figures, _ = asked(scene, bare, bound, lit_target(url, network.picture), clients)
+                figures, _ = asked(scene, bare, bound, target, clients)
                 figures.show(f"{way}, {clients} clients")
                 mine, theirs = (statistics.median(each.shares) for each in (fleet[clients], figures))
                 told = f"{network.title}: {clients} clients, fleet {mine / theirs:.2f} times {way}, above 1"

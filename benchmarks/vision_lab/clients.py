@@ -51,8 +51,22 @@ def jobs_target(url: str, model: str, picture: Path, params: dict[str, Any]) -> 
     return Target(url, "/api/v1/jobs", {"model": model, "inputs": [{"data": data}], "params": params})
 
 
-def lit_target(url: str, picture: Path) -> Target:
-    return Target(url, "/predict", {"data": base64.b64encode(picture.read_bytes()).decode()}, jobs=False)
+def lit_target(url: str, picture: Path, params: dict[str, Any]) -> Target:
+    """Params are a question, or nothing."""
+    data = base64.b64encode(picture.read_bytes()).decode()
+    return Target(url, "/predict", {"data": data, **params}, jobs=False)
+
+
+def answered(target: Target) -> Any:
+    """What it says to one request."""
+    connection = http.client.HTTPConnection(urlsplit(target.url).netloc, timeout=300)
+    connection.request("POST", target.path, json.dumps(target.body), {"Content-Type": "application/json"})
+    answer = connection.getresponse()
+    content = answer.read()
+    connection.close()
+    if answer.status != 200:
+        raise SystemExit(f"{target.url} answered {answer.status}: {content[:300]!r}")
+    return json.loads(content)
 
 
 def loaded(target: Target, clients: int, seconds: float) -> Load:

@@ -1,13 +1,15 @@
-"""LitServe around an ONNX Runtime session: run with a Python that has both, imports nothing of ours.
+"""LitServe around ONNX Runtime sessions: run with a Python that has both, imports nothing of ours.
 
-python litserve_server.py yolo|lite|vit GRAPH PORT WORKERS THREADS: `POST /predict {"data": base64}`. Each worker has a
-session with so many threads, which do not spin, as Fleet's do not. Pictures are prepared as quickly as Pillow and
-OpenCV, or numpy, can.
+python litserve_server.py yolo|lite|vit|vqa VERSION PORT WORKERS THREADS: `POST /predict {"data": base64}`. VERSION is a
+folder with its graph, or graphs; each worker has a session of each, with so many threads, which do not spin, as Fleet's
+do not. Pictures are prepared as quickly as Pillow and OpenCV, or numpy, can. PYTHONPATH leads to the folder of
+`vision_lab`, where litserve_vqa.py answers questions.
 """
 
 import base64
 import io
 import sys
+from pathlib import Path
 from typing import Any
 
 import litserve
@@ -17,7 +19,7 @@ from PIL import Image
 
 
 class Pictures(litserve.LitAPI):  # type: ignore[misc]  # the library is not here
-    def __init__(self, kind: str, graph: str, threads: int) -> None:
+    def __init__(self, kind: str, graph: Path, threads: int) -> None:
         super().__init__()
         self.kind, self.graph, self.threads = kind, graph, threads
 
@@ -25,7 +27,7 @@ class Pictures(litserve.LitAPI):  # type: ignore[misc]  # the library is not her
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = self.threads
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        self.session = onnxruntime.InferenceSession(self.graph, options, providers=["CPUExecutionProvider"])
+        self.session = onnxruntime.InferenceSession(str(self.graph), options, providers=["CPUExecutionProvider"])
         self.name = self.session.get_inputs()[0].name
 
     def decode_request(self, request: dict[str, Any]) -> Any:
@@ -81,8 +83,17 @@ def classes(logits: Any) -> dict[str, Any]:
     return {"classes": [[int(at), float(shares[at])] for at in np.argsort(-shares)[:5]]}
 
 
+def api_of(kind: str, version: Path, threads: int) -> Any:
+    if kind == "vqa":
+        # It needs a library more than the others.
+        from vision_lab.litserve_vqa import Questions
+
+        return Questions(version, threads)
+    return Pictures(kind, version / "model.onnx", threads)
+
+
 if __name__ == "__main__":
-    chosen, path, port, workers, each = sys.argv[1:6]
-    api = Pictures(chosen, path, int(each))
+    chosen, folder, port, workers, each = sys.argv[1:6]
+    api = api_of(chosen, Path(folder), int(each))
     server = litserve.LitServer(api, accelerator="cpu", workers_per_device=int(workers))
     server.run(host="127.0.0.1", port=int(port), generate_client_file=False, log_level="error")

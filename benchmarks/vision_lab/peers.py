@@ -10,6 +10,8 @@ from pathlib import Path
 from timed_process import TimedProcess, answers
 
 from fleet.cpus import usable_cpus
+from vision_lab.clients import Target, answered
+from vision_lab.in_process import InProcess
 from vision_lab.networks import Network
 
 _START_S = 120.0
@@ -24,14 +26,29 @@ def timed_library(python: Path, network: Network, graph: Path) -> TimedProcess:
     return TimedProcess(run, _QUIET | {"PYTHONPATH": str(script.parents[1])}, network.library)
 
 
+def has_tokenizers(python: Path) -> bool:
+    return subprocess.run([python, "-c", "import tokenizers"], capture_output=True, check=False).returncode == 0
+
+
+def refuse_other_words(target: Target, ours: InProcess) -> None:
+    """A server that answers a question otherwise than ours does other work: nothing is measured of it, nor after it."""
+    theirs, mine = answered(target)["answer"], ours.once()[0]["answer"]
+    if theirs != mine:
+        raise SystemExit(f"LitServe answers {theirs!r} and ours in process {mine!r}: they do not do the same")
+    print(f"  LitServe answers {theirs!r}, as ours in process does", flush=True)
+
+
 @contextmanager
-def lit_server(python: Path, network: Network, graph: Path, port: int, threads: int) -> Iterator[str]:
+def lit_server(python: Path, network: Network, port: int, threads: int) -> Iterator[str]:
     """The URL of a running server, with a worker for each core, and so many threads for the runs of each."""
     script = Path(__file__).with_name("litserve_server.py")
-    command = [str(python), str(script), network.name, str(graph), str(port), str(usable_cpus()), str(threads)]
-    log = graph.with_suffix(".litserve.log")
+    version = network.folder / "1"
+    command = [str(python), str(script), network.name, str(version), str(port), str(usable_cpus()), str(threads)]
+    log = version / "litserve.log"
+    # There lies vision_lab.
+    where = os.environ | {"PYTHONPATH": str(script.parents[1])}
     with log.open("wb") as file:
-        process = subprocess.Popen(command, stdout=file, stderr=file, start_new_session=True)
+        process = subprocess.Popen(command, env=where, stdout=file, stderr=file, start_new_session=True)
     url = f"http://127.0.0.1:{port}"
     try:
         give_up = time.monotonic() + _START_S
