@@ -10,7 +10,7 @@
 Everything that may be imported is named here; other modules may change without notice.
 """
 
-from fleet_client.client import VERSION, Client, Input
+from fleet_client.client import VERSION, Client
 from fleet_client.embeddings import Embeddings
 from fleet_client.errors import (
     APIError,
@@ -35,6 +35,7 @@ from fleet_client.errors import (
     Unavailable,
 )
 from fleet_client.fleet_status import FleetStatus, QueuesStatus, QueueStatus, RunningStatus, WorkerStatus
+from fleet_client.inputs import Input
 from fleet_client.job import Job
 from fleet_client.model_places import ModelFiles
 from fleet_client.model_records import (

@@ -1,37 +1,31 @@
 """The way in: `Client` uploads, submits, and finds jobs and models."""
 
-import base64
 import os
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
-from typing import Any, TypeAlias, cast
+from typing import Any
 from urllib.parse import quote
+
+import httpx
 
 from fleet_client import uploads
 from fleet_client.embeddings import EmbeddingCalls
-from fleet_client.errors import InvalidRequest
+from fleet_client.errors import InvalidRequest, TooLarge
 from fleet_client.fleet_status import FleetStatus, QueuesStatus
+from fleet_client.inputs import Input, Inputs
 from fleet_client.job import Job
 from fleet_client.models import ModelCalls
-from fleet_client.places import place_of
 from fleet_client.problems import read
-from fleet_client.records import Callback, JobPage, JobRecord, ObjectPrefix, ObjectRef, Upload
+from fleet_client.records import Callback, JobPage, JobRecord, Upload
 from fleet_client.replay import is_same_request
 from fleet_client.retry import Retries
-from fleet_client.sources import PICTURES, Sendable, Source, open_source
+from fleet_client.sources import Sendable, open_source
 from fleet_client.transport import Store, Transport, Wires
 from fleet_client.uploads import OnTransfer
 from fleet_client.webhooks import WebhookDelivery, WebhookPage, WebhookSecrets
 
 VERSION = "0.1.0"
-
-#: An input of a job: anything that can be sent, or where it lies already; text may be `https://…` or `s3://bucket/key`.
-Input: TypeAlias = Sendable | Upload | ObjectRef | ObjectPrefix
-
-#: Bytes of an input that travel within the request, of a picture, and of all inputs of a job, as many as the server
-#: takes: a photograph that is uploaded takes two requests more.
-_INLINE_BYTES, _PICTURE_BYTES, _REQUEST_BYTES = 64 * 1024, 1024 * 1024, 4 * 1024 * 1024
 
 
 class Client(ModelCalls, EmbeddingCalls):
@@ -145,11 +139,12 @@ class Client(ModelCalls, EmbeddingCalls):
         """
         if isinstance(inputs, str | bytes | os.PathLike):
             raise TypeError("inputs is a list: give [input] for a single one")
-        room = _Room()
-        sent = [self._input(given, room, on_upload) for given in inputs]
+        sent = Inputs(self._wires, on_upload)
+        for given in inputs:
+            sent.add(given)
         body: dict[str, Any] = {
             "model": model,
-            "inputs": [reference for reference, _ in sent],
+            "inputs": sent.references,
             "params": dict(params or {}),
             "priority": priority,
             "labels": dict(labels or {}),
@@ -169,11 +164,21 @@ class Client(ModelCalls, EmbeddingCalls):
         headers = {"idempotency-key": idempotency_key or uuid.uuid4().hex}
         if wait_s:
             headers["prefer"] = f"wait={wait_s}"
+
+        def posted() -> httpx.Response:
+            return self._wires.api.request("POST", "jobs", json=body, headers=headers, hold_s=wait_s)
+
         try:
-            answer = self._wires.api.request("POST", "jobs", json=body, headers=headers, hold_s=wait_s)
+            try:
+                answer = posted()
+            except TooLarge:
+                # A proxy in between may take less than the server.
+                if not sent.upload_rest():
+                    raise
+                answer = posted()
         except InvalidRequest as error:
             earlier = self._earlier(error)
-            if earlier is None or not is_same_request(earlier.record, body, [sha256 for _, sha256 in sent]):
+            if earlier is None or not is_same_request(earlier.record, body, sent.digests):
                 raise
             return earlier
         return self._job(read(JobRecord, answer))
@@ -260,31 +265,6 @@ class Client(ModelCalls, EmbeddingCalls):
         """The job that an idempotency key stands for already, as the refusal names it."""
         job_id = error.facts.get("job_id") if error.code == "idempotency-key-reused" else None
         return self.job(job_id) if isinstance(job_id, str) else None
-
-    def _input(self, given: Input, room: "_Room", on_upload: OnTransfer | None) -> tuple[dict[str, Any], str | None]:
-        """-> the reference for the request, and the SHA-256 of the bytes where they are known here."""
-        place = place_of(given)
-        if place is not None:
-            return place, given.sha256 if isinstance(given, Upload) else None
-        with open_source(cast(Sendable, given)) as source:
-            if not room.takes(source):
-                return {"upload": uploads.send(self._wires, source, on_upload).id}, source.sha256
-            data = base64.b64encode(b"".join(source.chunks())).decode("ascii")
-            return {"data": data, "name": source.name, "media_type": source.media_type}, source.sha256
-
-
-class _Room:
-    """What travels within one request."""
-
-    def __init__(self) -> None:
-        self._left = _REQUEST_BYTES
-
-    def takes(self, source: Source) -> bool:
-        most = _PICTURE_BYTES if source.media_type in PICTURES else _INLINE_BYTES
-        if source.size > min(most, self._left):
-            return False
-        self._left -= source.size
-        return True
 
 
 def _callback(given: str | Callback | None) -> dict[str, Any] | None:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from fleet_client import Client, InputUnusable, Transfer, TransferFailed, Unavailable
+from fleet_client import Client, InputUnusable, ObjectRef, TooLarge, Transfer, TransferFailed, Unavailable
 from tests.support.protocol_server import Drop, ProtocolServer, decoded, problem
 from tests.unit.client.conftest import QUICK
 
@@ -74,6 +74,23 @@ def test_a_photograph_travels_within_the_request(fleet: Client, server: Protocol
     assert (bare["name"], bare["media_type"]) == ("input", "image/jpeg")
     # One is larger than a mebibyte, and the last would make more than four of all.
     assert list(larger) == list(beyond) == ["upload"]
+
+
+def test_what_a_proxy_finds_too_large_is_uploaded_after_all(fleet: Client, server: ProtocolServer) -> None:
+    photograph = b"\xff\xd8\xff" + b"x" * 900_000
+    server.api.fail("POST", "/api/v1/jobs", (413, {"content-type": "text/html"}, b"<h1>Request Entity Too Large</h1>"))
+    fleet.submit("object-detection", [photograph, ObjectRef(bucket="bucket", key="inputs/a/b.jpg")], model="m")
+    refused, taken = server.api.requests("POST", "/api/v1/jobs")
+    assert decoded(refused.json["inputs"][0]) == photograph
+    assert taken.json["inputs"] == [{"upload": "upload-1"}, refused.json["inputs"][1]]
+    assert taken.headers["idempotency-key"] == refused.headers["idempotency-key"]
+    assert server.objects == {"upload-1/0": photograph}
+
+
+def test_what_is_too_large_without_any_bytes_of_ours_is_told(fleet: Client, server: ProtocolServer) -> None:
+    server.api.fail("POST", "/api/v1/jobs", (413, {"content-type": "text/html"}, b"<h1>Request Entity Too Large</h1>"))
+    with pytest.raises(TooLarge):
+        fleet.submit("object-detection", [ObjectRef(bucket="bucket", key="inputs/a/b.jpg")], model="m")
 
 
 def test_a_scan_of_the_same_size_is_uploaded(fleet: Client, server: ProtocolServer) -> None:
