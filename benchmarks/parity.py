@@ -4,20 +4,21 @@
 
 Texts against sentence-transformers, and of pictures what they show, what is found in them, their vectors, and what is
 answered about them against ultralytics, transformers, timm and others: networks of chance that the libraries export
-themselves, and trained ones that packages carry, with the library's own answers beside them. Prints the tables of
-docs/how-to; fails where one does not hold. The libraries are put into .venv-parity, once (2 GB, of PyTorch for a GPU
-more); --python leads to a Python that has them. Without --photographs those of models/ and of ultralytics are taken.
+themselves, and trained ones that packages carry, with the library's own answers beside them. The part own-exports is
+of detectors whose packages are made for older versions of what they want. Prints the tables of docs/how-to; fails where
+one does not hold. The libraries are put into .venv-parity, once (2 GB, of PyTorch for a GPU more); --python leads to a
+Python that has them. Without --photographs those of models/ are taken, and but for own-exports those of ultralytics.
 """
 
 import argparse
-import os
 import subprocess
 import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from parity_environment import made_environment
+import parity_own_exports
+from parity_environment import filled, made_environment
 
 HERE = Path(__file__).resolve().parent
 PHOTOGRAPHS = [
@@ -28,7 +29,6 @@ PHOTOGRAPHS = [
         "efficientnet-lite0/example/coffee.jpg",
     )
 ]
-_QUIET = {"YOLO_AUTOINSTALL": "false", "YOLO_OFFLINE": "true", "HF_HUB_OFFLINE": "1", "YOLO_VERBOSE": "false"}
 
 
 @dataclass(frozen=True)
@@ -47,25 +47,28 @@ PARTS = {
     "image-embedding": Part(("reference_image_embedding.py",), "parity_image_embedding.py"),
     "visual-qa": Part(("reference_visual_qa.py",), "parity_visual_qa.py"),
 }
+NAMES = ("texts", *PARTS, "own-exports")
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("parts", nargs="*", help=f"of texts, {', '.join(PARTS)}; all, if none is named")
+    parser.add_argument("parts", nargs="*", help=f"of {', '.join(NAMES)}; all, if none is named")
     parser.add_argument("--python", type=Path)
     parser.add_argument("--photographs", type=Path, nargs="+")
     asked = parser.parse_args()
-    if unknown := set(asked.parts) - {"texts", *PARTS}:
+    if unknown := set(asked.parts) - set(NAMES):
         parser.error(f"there is no part {', '.join(sorted(unknown))}")
-    python, failed = asked.python or made_environment(), []
-    photographs = [photograph.resolve() for photograph in asked.photographs or [*PHOTOGRAPHS, *carried(python)]]
-    for name in asked.parts or ["texts", *PARTS]:
+    python, failed = (asked.python or made_environment()).absolute(), []
+    own = [photograph.resolve() for photograph in asked.photographs or []]
+    for name in asked.parts or NAMES:
         print(f"\n{name}", flush=True)
         if name == "texts":
             run = [sys.executable, str(HERE / "parity_embeddings.py"), "--python", str(python)]
             held = subprocess.run(run, check=False).returncode == 0
+        elif name == "own-exports":
+            held = parity_own_exports.compared(python, own or PHOTOGRAPHS)
         else:
-            held = compared(PARTS[name], python, photographs)
+            held = compared(PARTS[name], python, own or [*PHOTOGRAPHS, *carried(python)])
         failed += [] if held else [name]
     print(f"\nNOT HELD: {', '.join(failed)}" if failed else "\nheld")
     return 1 if failed else 0
@@ -73,21 +76,15 @@ def main() -> int:
 
 def carried(python: Path) -> list[Path]:
     """Photographs that ultralytics has with it, of a street and of people, if this Python is of an environment."""
-    return sorted(python.absolute().parents[1].glob("lib/python*/site-packages/ultralytics/assets/*.jpg"))
+    return sorted(python.parents[1].glob("lib/python*/site-packages/ultralytics/assets/*.jpg"))
 
 
 def compared(part: Part, python: Path, photographs: list[Path]) -> bool:
     names = [str(photograph) for photograph in photographs]
     with tempfile.TemporaryDirectory(prefix="fleet-parity-") as folder:
         for reference in part.references:
-            run = [str(python), str(HERE / reference), folder, *names]
-            asked = subprocess.run(
-                run, check=False, capture_output=True, text=True, cwd=folder, env=os.environ | _QUIET
-            )
-            if asked.returncode:
-                print(f"the libraries did not run:\n{asked.stderr[-4000:]}", file=sys.stderr)
+            if not filled(folder, [str(python), str(HERE / reference), folder, *names]):
                 return False
-            print("".join(asked.stdout.strip().splitlines()[-1:]), flush=True)
         print(flush=True)
         run = [sys.executable, str(HERE / part.compared), folder, *names]
         return subprocess.run(run, check=False).returncode == 0

