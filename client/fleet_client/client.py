@@ -171,9 +171,9 @@ class Client(ModelCalls, EmbeddingCalls):
         try:
             try:
                 answer = posted()
-            except TooLarge:
-                # A proxy in between may take less than the server.
-                if not sent.upload_rest():
+            except TooLarge as error:
+                # Said by a proxy in between, which takes less than the server, and not by the server.
+                if error.code != "http-413" or not sent.upload_rest():
                     raise
                 answer = posted()
         except InvalidRequest as error:
